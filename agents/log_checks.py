@@ -1,0 +1,103 @@
+"""What is asked of Kafka before a worker counts: is this the log that its database was made from?
+
+Kafka's clients answer a seek beyond the log's ends by starting somewhere else, silently. These checks come first, and
+each says in one line what is wrong and which ways lead out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from aiokafka import codec
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from app.errors import ConfigError, StateError, TryLater
+from app.settings import Settings
+
+TIMEOUT_S: Final = 10.0
+
+
+class LogEnds(NamedTuple):
+    """A partition's first offset, and the one behind its last record."""
+
+    start: int
+    end: int
+
+
+class LogInspector:
+    """Asks Kafka about a topic. Calls block, and raise TryLater where Kafka doesn't answer."""
+
+    def __init__(self, kafka: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": kafka, "log_level": 2, "client.id": "reports-worker"})
+
+    def topic_id(self, topic: str) -> str:
+        """Kafka's id of a topic: one made anew under the same name has another."""
+        futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
+        return str(_result(futures[topic]).topic_id)
+
+    def partitions(self, topic: str) -> int:
+        futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
+        return len(_result(futures[topic]).partitions)
+
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, LogEnds]:
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        if not wanted:
+            return {}
+        spec: Any = OffsetSpec  # its constructors have no annotations
+        starts = self._admin.list_offsets(dict.fromkeys(wanted, spec.earliest()), request_timeout=TIMEOUT_S)
+        ends = self._admin.list_offsets(dict.fromkeys(wanted, spec.latest()), request_timeout=TIMEOUT_S)
+        return {tp.partition: LogEnds(_result(starts[tp]).offset, _result(ends[tp]).offset) for tp in wanted}
+
+    def check_session_timeout(self, settings: Settings) -> None:
+        """Faust doesn't exit when the broker refuses its session timeout, so it is compared before."""
+        broker = next(iter(self._admin.list_topics(timeout=TIMEOUT_S).brokers))
+        resource = ConfigResource(ResourceType.BROKER, str(broker))
+        found = _result(self._admin.describe_configs([resource], request_timeout=TIMEOUT_S)[resource])
+        least = int(found["group.min.session.timeout.ms"].value) / 1000
+        most = int(found["group.max.session.timeout.ms"].value) / 1000
+        if not least <= settings.session_timeout_s <= most:
+            raise ConfigError(
+                "REPORTS_SESSION_TIMEOUT_S",
+                f"is {settings.session_timeout_s:g}, the broker accepts {least:g} to {most:g} seconds",
+            )
+
+
+def check_codecs() -> None:
+    """Without a codec's library aiokafka's fetcher dies and the worker stays up, consuming nothing."""
+    missing = [
+        name
+        for name, there in (
+            ("zstd", codec.has_zstd()),
+            ("lz4", codec.has_lz4()),
+            ("snappy", codec.has_snappy()),
+        )
+        if not there
+    ]
+    if missing:
+        raise StateError(
+            f"the library for {', '.join(missing)} compression is missing: install aiokafka with its extras "
+            "(package cramjam)"
+        )
+
+
+def check_position(partition: int, path: str, position: int, ends: LogEnds) -> None:
+    """Raises StateError where a database's next offset isn't within the log."""
+    if position < ends.start:
+        raise StateError(
+            f"gap in topic facts, partition {partition}: offset {position} is to be counted next but the log starts "
+            f"at {ends.start}; restore the log, or restore a newer copy of {path}"
+        )
+    if position > ends.end:
+        raise StateError(
+            f"topic facts, partition {partition}: {path} has counted up to offset {position} but the log ends at "
+            f"{ends.end}: records are missing; restore the log, or remove the folder to count what the log still has"
+        )
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result(TIMEOUT_S)
+    except (KafkaException, TimeoutError) as error:
+        raise TryLater(1, f"Kafka doesn't answer: {error}") from error

@@ -1,0 +1,39 @@
+"""Tells in Redis that a worker that parses is there and what it holds (`tables.presence`).
+
+Parsing itself needs no Redis: where it can't be told, nothing else happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from app.verdicts import Rules
+from tables.presence import WORKERS, presence
+from tables.redis_client import redis_client
+
+TELL_S: Final = 1.0
+
+
+async def tell_presence(
+    redis_url: str, worker: str, rules: Rules, partitions: Callable[[], Collection[int]]
+) -> None:
+    """Until cancelled. `partitions`: of topic `webhooks`, as they are now."""
+    since_ms = int(time.time() * 1000)
+    redis = redis_client(redis_url, timeout_s=2.0)
+    try:
+        while True:
+            said = presence(
+                rules, since_ms, int(time.time() * 1000), role="normalize", partitions=sorted(partitions())
+            )
+            with contextlib.suppress(RedisError, OSError, TimeoutError):  # it is told again in a moment
+                await redis.hset(WORKERS, worker, msgspec.json.encode(said))
+            await asyncio.sleep(TELL_S)
+    finally:
+        await redis.aclose()

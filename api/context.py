@@ -1,0 +1,61 @@
+"""What the handlers share: one `Context` per process, made by `cli/api.py` and reached from any request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+from starlette.requests import HTTPConnection
+
+from api.arrivals import Arrivals
+from api.certificates import Certificates
+from api.confirmations import Confirmations
+from api.desk import Desk
+from api.metrics import Metrics
+from api.queries import Queries
+from api.rates import Rates
+from api.share_log import ShareLog
+from app.organisations import Organisations
+from app.settings import Settings
+from tables.views import ViewReader
+
+if TYPE_CHECKING:
+    from api.hub import LiveHub
+    from api.lag import LagMonitor
+    from api.producer import Producer
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    settings: Settings
+    organisations: Organisations
+    """Swapped as a whole on SIGHUP: read it once per request."""
+    secret: bytes
+    redis: Redis
+    producer: Producer
+    views: ViewReader
+    lag: LagMonitor
+    hub: LiveHub
+    metrics: Metrics
+    certificates: Certificates = field(default_factory=Certificates)
+    confirmations: Confirmations = field(default_factory=Confirmations)
+    rates: Rates = field(default_factory=Rates)
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    dead: Desk = field(default_factory=Desk)
+    clock: Callable[[], float] = field(default=time.time)
+    """Seconds since 1970; injected so that tests can let sessions expire."""
+    queries: Queries = field(init=False)
+    shares: ShareLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.queries = self.hub.queries
+        self.shares = ShareLog(self.settings.kafka)
+        self.metrics.shares_fresh.set_function(lambda: float(self.shares.fresh))
+
+
+def context_of(connection: HTTPConnection) -> Context:
+    context: Context = connection.app.state.context
+    return context

@@ -1,0 +1,221 @@
+"""How far counting is behind, per partition of `webhooks` and `facts`, and how old the oldest uncounted record is.
+
+Rules:
+- The position in `webhooks` is the offset that normalize committed; in `facts` it is the partition's offset in Redis,
+  because a number counts as counted when a reader can see it.
+- The age is that of the record at the position, by the broker's own timestamp (LogAppendTime); that record is fetched.
+- `stale`: Kafka or Redis can't be asked, a position is not known, the age is above `STALE_AGE_MS`, or this monitor
+  itself has not finished a round for `SILENT_S`. Lag is then the best that is known, or None.
+- One thread with clients of its own: their calls block, and each has a timeout.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
+
+from api.following import Following
+from api.log_positions import LogPositions, Place
+from api.metrics import Metrics
+from app.topics import FACTS, WEBHOOKS
+
+log = logging.getLogger("reports.lag")
+
+STALE_AGE_MS: Final = 10_000
+SILENT_S: Final = 3.0
+"""Above what one round may take with a broker that answers slowly, so that a hiccup doesn't mark every report."""
+BUSY_ROUND_S: Final = 0.25
+IDLE_ROUND_S: Final = 0.5
+RATE_WINDOW_S: Final = 10.0
+
+
+class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
+    topic: str
+    partition: int
+    end: int
+    """The offset the next record will get."""
+    position: int | None
+    """The offset of the next record to be worked off; None: not known."""
+    lag: int
+    oldest_at_ms: int | None
+    """When the record at the position was appended; None: there is none, or it could not be read."""
+
+
+class LagReport(msgspec.Struct, frozen=True, kw_only=True):
+    at_ms: int
+    lag_ms: int | None
+    stale: bool
+    reason: str | None
+    """Why it is stale, for operators."""
+    ready: bool
+    """Kafka answers and all topics are there: webhooks can be taken."""
+    partitions: tuple[PartitionLag, ...] = ()
+    dead: int | None = None
+    rates: dict[str, float] = {}
+    """Records per second over the last seconds: `<topic>_in` appended, `<topic>_out` worked off."""
+
+
+_UNKNOWN: Final = LagReport(at_ms=0, lag_ms=None, stale=True, reason="not measured yet", ready=False)
+
+
+def judge(
+    places: Mapping[tuple[str, int], Place], oldest: Mapping[tuple[str, int], int], *, now_ms: int
+) -> tuple[tuple[PartitionLag, ...], int | None, str | None]:
+    """Ends, positions and times of the oldest records → the partitions' lags, the age in ms, why it is stale."""
+    rows: list[PartitionLag] = []
+    reason: str | None = None
+    age_ms = 0
+    for (topic, partition), place in sorted(places.items()):
+        at_ms = oldest.get((topic, partition))
+        lag = max(0, place.end - place.start)
+        rows.append(
+            PartitionLag(
+                topic=topic,
+                partition=partition,
+                end=place.end,
+                position=place.position,
+                lag=lag,
+                oldest_at_ms=at_ms,
+            )
+        )
+        if place.position is not None and place.position > place.end:
+            reason = reason or f"{topic}/{partition}: the position is behind the log's end"
+        elif place.position is None and lag:
+            reason = reason or f"{topic}/{partition}: the position is not known"
+        elif lag and at_ms is None:
+            reason = reason or f"{topic}/{partition}: the oldest record can't be read"
+        if lag and at_ms is not None:
+            age_ms = max(age_ms, now_ms - at_ms)
+    if age_ms > STALE_AGE_MS:
+        reason = reason or "counting is behind"
+    return tuple(rows), age_ms, reason
+
+
+class LagMonitor:
+    def __init__(
+        self,
+        positions: LogPositions,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._positions = positions
+        self._metrics = metrics
+        self._clock = clock
+        self._report = _UNKNOWN
+        self._finished_at = time.monotonic()
+        self._following = Following("lag", self._run)
+        self._history: deque[tuple[float, dict[str, int]]] = deque()
+
+    def start(self) -> None:
+        self._following.start()
+
+    def stop(self) -> None:
+        self._following.stop()
+
+    @property
+    def report(self) -> LagReport:
+        """The newest report; stale by itself when the monitor has fallen silent."""
+        report = self._report
+        if report.stale or time.monotonic() - self._finished_at < SILENT_S:
+            return report
+        return msgspec.structs.replace(
+            report, stale=True, ready=False, reason="the lag is not measured any more"
+        )
+
+    def _run(self) -> None:
+        while not self._following.stopping.is_set():
+            started = time.monotonic()
+            report = self.measure()
+            self._report = report
+            self._finished_at = time.monotonic()
+            self._publish(report)
+            behind = any(row.lag for row in report.partitions)
+            round_s = BUSY_ROUND_S if behind or report.stale else IDLE_ROUND_S
+            self._following.stopping.wait(max(0.05, round_s - (time.monotonic() - started)))
+        self._positions.close()
+
+    def measure(self) -> LagReport:
+        """One round. Never raises: what can't be asked makes the report stale."""
+        now_ms = int(self._clock() * 1000)
+        before = self._report
+        try:
+            ends, dead = self._positions.ends()
+        except KafkaException as error:
+            return self._lost(before, now_ms, "Kafka can't be asked", error, ready=False)
+        try:
+            places = self._positions.places(ends)
+        except KafkaException as error:
+            return self._lost(before, now_ms, "Kafka can't be asked for positions", error, ready=True)
+        except (RedisError, OSError) as error:
+            return self._lost(before, now_ms, "Redis can't be asked", error, ready=True)
+        oldest = self._positions.oldest_times(places)
+        rows, age_ms, reason = judge(places, oldest, now_ms=int(self._clock() * 1000))
+        return LagReport(
+            at_ms=now_ms,
+            lag_ms=age_ms,
+            stale=reason is not None,
+            reason=reason,
+            ready=True,
+            partitions=rows,
+            dead=dead,
+            rates=self._rates(rows),
+        )
+
+    def _lost(
+        self, before: LagReport, now_ms: int, reason: str, error: Exception, *, ready: bool
+    ) -> LagReport:
+        if before.reason != reason:
+            log.warning("lag is not known: %s (%s)", reason, type(error).__name__)
+        # What was behind when it was last seen is at least that much older now.
+        oldest = [row.oldest_at_ms for row in before.partitions if row.lag and row.oldest_at_ms is not None]
+        return msgspec.structs.replace(
+            before,
+            at_ms=now_ms,
+            lag_ms=max(0, now_ms - min(oldest)) if oldest else None,
+            stale=True,
+            reason=reason,
+            ready=ready,
+            rates={},
+        )
+
+    def _rates(self, rows: tuple[PartitionLag, ...]) -> dict[str, float]:
+        now = time.monotonic()
+        sums: dict[str, int] = {}
+        for row in rows:
+            sums[row.topic + "_in"] = sums.get(row.topic + "_in", 0) + row.end
+            sums[row.topic + "_out"] = sums.get(row.topic + "_out", 0) + row.end - row.lag
+        self._history.append((now, sums))
+        while now - self._history[0][0] > RATE_WINDOW_S:
+            self._history.popleft()
+        then, first = self._history[0]
+        if now - then < BUSY_ROUND_S / 2:
+            return {}
+        return {
+            name: round(max(0, total - first.get(name, total)) / (now - then), 1)
+            for name, total in sums.items()
+        }
+
+    def _publish(self, report: LagReport) -> None:
+        for row in report.partitions:
+            self._metrics.lag_records.labels(row.topic, str(row.partition)).set(row.lag)
+        if report.lag_ms is not None:
+            self._metrics.lag_seconds.set(report.lag_ms / 1000)
+        self._metrics.lag_stale.set(int(report.stale))
+        if report.dead is not None:
+            self._metrics.dead_letters.set(report.dead)
+
+
+def topic_lags(report: LagReport) -> dict[str, int]:
+    """Records behind by topic."""
+    lags = {WEBHOOKS: 0, FACTS: 0}
+    for row in report.partitions:
+        lags[row.topic] = lags.get(row.topic, 0) + row.lag
+    return lags

@@ -1,0 +1,181 @@
+"""What the lag monitor asks: ends of the topics, positions of those who work them off, times of single records.
+
+All calls block, each for at most `ASK_S`, and belong to one thread. They raise `KafkaException`, `redis.RedisError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
+from typing import Final
+
+import msgspec
+import redis
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from api.dead_count import DeadCount
+from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.views import PARTITIONS, fence_of
+
+ASK_S: Final = 2.0
+FETCH_S: Final = 0.5
+DEAD_BEGIN_S: Final = 10.0
+"""How often the begin of the dead-letter topic is asked: it moves by retention only."""
+
+Key = tuple[str, int]
+
+
+def _latest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    return spec
+
+
+def _earliest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+    return spec
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a partition's reader stands."""
+
+    end: int
+    position: int | None
+    begin: int | None = None
+    """Asked only where the position is not known."""
+
+    @property
+    def start(self) -> int:
+        """From where on records are not yet worked off, as far as is known."""
+        if self.position is not None:
+            return min(self.position, self.end)
+        return self.begin or 0
+
+
+class LogPositions:
+    def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
+        common: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": kafka,
+            "log_level": 2,
+            "client.id": "reports-lag",
+        }
+        self._admin_settings = {**common, "socket.timeout.ms": int(ASK_S * 1000)}
+        self._admin = AdminClient(self._admin_settings)
+        self._consumer = Consumer(
+            {
+                **common,
+                # Only named, never joined: records are read by assignment.
+                "group.id": "campaign-reports-lag",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                # Single records are wanted: no more than one batch of each partition is fetched.
+                "queued.min.messages": 1,
+                "max.partition.fetch.bytes": 65_536,
+                "fetch.wait.max.ms": 10,
+                "fetch.queue.backoff.ms": 1,
+                "fetch.error.backoff.ms": 50,
+            }
+        )
+        self._redis = redis.Redis.from_url(
+            redis_url, socket_timeout=ASK_S / 2, socket_connect_timeout=ASK_S / 2, protocol=2
+        )
+        self._dead = DeadCount(common)
+        self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
+        self._keys += [(FACTS, p) for p in range(partitions)]
+        self._times: dict[Key, tuple[int, int]] = {}
+        self._dead_begin: tuple[float, int] | None = None
+
+    def ends(self) -> tuple[dict[Key, int], int]:
+        """End offset by partition, and how many dead letters there are."""
+        found = self._offsets([*self._keys, (DEAD, 0)], _latest())
+        dead_end = found.pop((DEAD, 0))
+        now = time.monotonic()
+        if self._dead_begin is None or now - self._dead_begin[0] > DEAD_BEGIN_S:
+            self._dead_begin = (now, self._offsets([(DEAD, 0)], _earliest())[DEAD, 0])
+        return found, self._dead.letters(self._dead_begin[1], dead_end)
+
+    def places(self, ends: Mapping[Key, int]) -> dict[Key, Place]:
+        positions = self._committed() | self._counted()
+        unknown = [key for key in ends if key not in positions]
+        begins = self._offsets(unknown, _earliest()) if unknown else {}
+        places: dict[Key, Place] = {}
+        for key, end in ends.items():
+            begin = begins.get(key)
+            # An empty partition that nobody has worked on is worked off.
+            position = positions.get(key, end if begin == end else None)
+            places[key] = Place(end, position, begin)
+        return places
+
+    def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:
+        """When the record at each position was appended, ms; without those that can't be read in time."""
+        wanted = {key: place.start for key, place in places.items() if place.start < place.end}
+        self._times = {key: seen for key, seen in self._times.items() if seen[0] == wanted.get(key)}
+        missing = {key: offset for key, offset in wanted.items() if key not in self._times}
+        if missing:
+            self._fetch(missing)
+        return {key: at_ms for key, (_, at_ms) in self._times.items()}
+
+    def _fetch(self, missing: dict[Key, int]) -> None:
+        deadline = time.monotonic() + FETCH_S
+        try:
+            self._consumer.assign([TopicPartition(*key, offset) for key, offset in missing.items()])
+            while missing and (left_s := deadline - time.monotonic()) > 0:
+                message = self._consumer.poll(left_s)
+                if message is None or message.error() is not None:
+                    continue
+                key: Key = (message.topic() or "", message.partition() or 0)
+                offset = missing.pop(key, None)
+                if offset is not None:
+                    self._times[key] = (offset, message.timestamp()[1])
+                    self._consumer.incremental_unassign([TopicPartition(*key)])
+            self._consumer.unassign()
+        except KafkaException:
+            return
+
+    def _offsets(self, keys: Iterable[Key], spec: OffsetSpec) -> dict[Key, int]:
+        asked = self._admin.list_offsets({TopicPartition(*key): spec for key in keys}, request_timeout=ASK_S)
+        wait(asked.values(), ASK_S * 1.5)
+        try:
+            return {
+                (partition.topic, partition.partition): future.result(timeout=0).offset
+                for partition, future in asked.items()
+            }
+        except KafkaException:
+            # librdkafka's admin client keeps the leader's epoch that it learned first: after a restart of the broker
+            # it is answered FENCED_LEADER_EPOCH for ever. Another client learns the new one.
+            self._admin = AdminClient(self._admin_settings)
+            raise
+
+    def _committed(self) -> dict[Key, int]:
+        """Positions of normalize in `webhooks`, where it has committed any."""
+        partitions = [TopicPartition(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
+        asked = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(NORMALIZE_GROUP, partitions)], request_timeout=ASK_S
+        )
+        answer = asked[NORMALIZE_GROUP].result(timeout=ASK_S * 1.5)
+        return {
+            (found.topic, found.partition): found.offset
+            for found in answer.topic_partitions or []
+            if found.error is None and found.offset != OFFSET_INVALID and found.offset >= 0
+        }
+
+    def _counted(self) -> dict[Key, int]:
+        """Positions of the published numbers in `facts`."""
+        stored: dict[bytes, bytes] = self._redis.hgetall(PARTITIONS)  # type: ignore[assignment]
+        return {
+            (FACTS, int(partition)): fence.offset
+            for partition, text in stored.items()
+            if (fence := fence_of(text)) is not None
+        }
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._dead.close()
+        self._redis.close()

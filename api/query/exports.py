@@ -1,0 +1,147 @@
+"""Exports in the query process: each runs in a process of its own, whose output is passed on.
+
+Rules:
+- A few at a time (`AT_ONCE`): each takes a core for as long as it runs. Whoever comes on top is told to come again.
+- When the reader is gone, or this process ends, the export's process is ended.
+- An export that fails breaks its answer off: no reader takes half of it for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from api.query import export_wire, wire
+from api.query.export_wire import LENGTH_BYTES, MAX_HEAD, ExportHead, ExportJob, framed
+
+log = logging.getLogger("reports.query")
+
+AT_ONCE: Final = 2
+START_S: Final = 60.0
+"""Within this time the databases are opened: a second for each 100 MB that the worker hasn't flushed."""
+CHUNK: Final = 256 << 10
+COMMAND: Final = (sys.executable, "-m", "api.query.export_process")
+
+
+class ExportFailed(Exception):
+    """The export's process ended in the middle; what it said stands in the log."""
+
+
+class Exports:
+    def __init__(self, state: Path, token: str) -> None:
+        self._state = state
+        self._token = token
+        self.running: set[asyncio.subprocess.Process] = set()
+        self._starting = 0
+
+    async def answer(self, body: bytes) -> Response:
+        try:
+            request = export_wire.decode_request(body)
+        except msgspec.MsgspecError:
+            return Response(status_code=400)
+        if len(self.running) + self._starting >= AT_ONCE and not request.as_records:
+            return Response(wire.encode(wire.Refusal(())), 503)
+        job = ExportJob(request=request, state=str(self._state), token=self._token)
+        self._starting += 1
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=2 * CHUNK,
+            )
+            self.running.add(process)
+        finally:
+            self._starting -= 1
+        try:
+            async with asyncio.timeout(START_S):
+                head = await _begin(process, export_wire.encode(job))
+        except BaseException as error:
+            await self.end(process)
+            if isinstance(error, TimeoutError | EOFError | OSError | ValueError):
+                log.warning("an export could not be started: %s", type(error).__name__)
+                return Response(wire.encode(wire.Refusal(request.partitions)), 409)
+            raise
+        if head.missing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 1.0)
+            await self.end(process)
+            return Response(wire.encode(wire.Refusal(head.missing)), 409)
+        return _PassedOn(self, process, head)
+
+    async def end(self, process: asyncio.subprocess.Process) -> None:
+        """Ends it where it lives, and tells how it went."""
+        if process not in self.running:
+            return
+        self.running.discard(process)
+        gone = process.returncode is None
+        if gone:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        # Not to be cancelled before the end is noticed: a child that nobody waits for stays as a zombie.
+        await asyncio.shield(self._see_off(process, gone))
+
+    async def _see_off(self, process: asyncio.subprocess.Process, gone: bool) -> None:
+        assert process.stderr is not None
+        said = (await process.stderr.read()).decode("utf-8", "replace").strip()
+        status = await process.wait()
+        if gone:
+            log.info(
+                "an export was ended before it was done, its reader is gone: %s", said[-2_000:] or "no error"
+            )
+        elif status:
+            log.error("an export failed (status %d): %s", status, said[-2_000:])
+        else:
+            log.info("an export is done: %s", said)
+
+    def close(self) -> None:
+        """Ends what runs."""
+        for process in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+
+
+class _PassedOn(StreamingResponse):
+    """The process's output; whatever happens, it is over when the answer is."""
+
+    def __init__(self, exports: Exports, process: asyncio.subprocess.Process, head: ExportHead) -> None:
+        super().__init__(_output_of(process, head), media_type="application/octet-stream")
+        self._exports = exports
+        self._process = process
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._exports.end(self._process)
+
+
+async def _output_of(process: asyncio.subprocess.Process, head: ExportHead) -> AsyncIterator[bytes]:
+    assert process.stdout is not None
+    yield framed(export_wire.encode(head))
+    while chunk := await process.stdout.read(CHUNK):
+        yield chunk
+    if status := await process.wait():
+        raise ExportFailed(f"status {status}")
+
+
+async def _begin(process: asyncio.subprocess.Process, job: bytes) -> ExportHead:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(job)
+    await process.stdin.drain()
+    process.stdin.close()
+    length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
+    if length > MAX_HEAD:
+        raise ValueError("no answer of an export")
+    return export_wire.decode_head(await process.stdout.readexactly(length))

@@ -1,0 +1,173 @@
+"""The databases of a state folder, held open as RocksDB secondaries beside their worker.
+
+Rules:
+- Before each answer its databases catch up with their writer: 0.03 ms each where nothing was written.
+- A database that was made anew (a rebuild, a removed folder) is another one: it is known by its inode and its identity,
+  and opened again. The old one stays open for those who still read it.
+- One that can't be opened or can't catch up isn't there, and is tried again a moment later. So is one whose index is
+  being rebuilt: its pages would be short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from app.keys import secret_fingerprint
+from tables.layout import LAYOUT_VERSION
+from tables.lookups import PagedReader
+
+log = logging.getLogger("reports.query")
+
+_FOLDER: Final = re.compile(r"p([0-9]{1,4})")
+
+
+class Missing(Exception):
+    """These partitions are not here, or can't be read at the moment."""
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        super().__init__()
+        self.partitions = tuple(sorted(partitions))
+
+
+class _Database:
+    """One open database, and how many read it."""
+
+    def __init__(self, path: Path, identity: tuple[int, bytes], own_files: Path | None) -> None:
+        self.identity = identity
+        self.reader = PagedReader(path, own_files)
+        self.catching_up = threading.Lock()
+        self.users = 0
+        self.retired = False
+
+
+class Partitions:
+    """Thread-safe."""
+
+    def __init__(self, state: Path, secret: bytes, own_files: Path | None = None) -> None:
+        """`own_files`: where the readers may have files of their own."""
+        self._own_files = own_files
+        self.state = state
+        self._secret = secret_fingerprint(secret)
+        self._databases: dict[int, _Database] = {}
+        self._lock = threading.Lock()
+        self._failed: dict[int, str] = {}
+
+    def refresh(self) -> set[int]:
+        """Opens what is new, lets go what is gone, catches up with all; gives the partitions that can be read.
+
+        Takes a look at the disk. Done each second, so that an answer never has much to catch up with.
+        """
+        for partition, database in list(self._databases.items()):
+            self._catch_up(partition, database)
+        found: dict[int, tuple[int, bytes]] = {}
+        with contextlib.suppress(OSError):
+            for path in self.state.iterdir():
+                named = _FOLDER.fullmatch(path.name)
+                if named and (identity := _identity(path)) is not None:
+                    found[int(named[1])] = identity
+        for partition in self._databases.keys() | found.keys():
+            known = self._databases.get(partition)
+            identity = found.get(partition)
+            if known is not None and known.identity != identity:
+                self._retire(partition, known)
+                known = None
+            if known is None and identity is not None:
+                self._open(partition, identity)
+        with self._lock:
+            return set(self._databases)
+
+    def _open(self, partition: int, identity: tuple[int, bytes]) -> None:
+        try:
+            database = _Database(self.state / f"p{partition}", identity, self._own_files)
+        except Exception as error:  # noqa: BLE001  rocksdict raises plain ones; a database in the making is no error
+            if self._failed.get(partition) != str(error):
+                self._failed[partition] = str(error)
+                log.info("partition %d can't be read yet: %s", partition, error)
+            return
+        self._failed.pop(partition, None)
+        with self._lock:
+            self._databases[partition] = database
+
+    def _retire(self, partition: int, database: _Database) -> None:
+        log.info("the database of partition %d was made anew or removed", partition)
+        with self._lock:
+            if self._databases.get(partition) is database:
+                del self._databases[partition]
+            database.retired = True
+            unused = not database.users
+        if unused:
+            database.reader.close()
+
+    @contextlib.contextmanager
+    def using(self, partitions: Iterable[int]) -> Iterator[Mapping[int, PagedReader]]:
+        """Readers of these partitions as of now. Raises Missing where one isn't there."""
+        with self._lock:
+            missing = [partition for partition in partitions if partition not in self._databases]
+            if missing:
+                raise Missing(missing)
+            taken = {partition: self._databases[partition] for partition in partitions}
+            for database in taken.values():
+                database.users += 1
+        try:
+            failed = [p for p, database in taken.items() if not self._catch_up(p, database)]
+            if failed:
+                raise Missing(failed)
+            before = {partition: self._generation(database) for partition, database in taken.items()}
+            if unfit := [partition for partition, generation in before.items() if generation is None]:
+                raise Missing(unfit)
+            yield {partition: database.reader for partition, database in taken.items()}
+            # Somebody else may have made it catch up meanwhile, into a rebuild.
+            if moved := [p for p, database in taken.items() if self._generation(database) != before[p]]:
+                raise Missing(moved)
+        finally:
+            unused = []
+            with self._lock:
+                for database in taken.values():
+                    database.users -= 1
+                    if database.retired and not database.users:
+                        unused.append(database)
+            for database in unused:
+                database.reader.close()
+
+    def _catch_up(self, partition: int, database: _Database) -> bool:
+        try:
+            with database.catching_up:
+                database.reader.catch_up()
+        except Exception as error:  # noqa: BLE001  rocksdict raises plain ones
+            if database.retired:
+                return False
+            # Its writer has removed a file before this reader opened it, or is gone with its folder.
+            log.info("partition %d can't catch up (%s) and is opened again", partition, error)
+            self._retire(partition, database)
+            return False
+        return True
+
+    def _generation(self, database: _Database) -> int | None:
+        """None: not fit to be read."""
+        meta = database.reader.meta()
+        if meta is None or meta.rebuilding or meta.version != LAYOUT_VERSION or meta.secret != self._secret:
+            return None
+        return meta.generation
+
+    def close(self) -> None:
+        """Closes all. Nobody may read any more."""
+        with self._lock:
+            databases, self._databases = list(self._databases.values()), {}
+        for database in databases:
+            database.reader.close()
+
+
+def _identity(path: Path) -> tuple[int, bytes] | None:
+    """What tells a database from one that was made anew in its place; None where there is none yet."""
+    try:
+        if not (path / "CURRENT").exists():
+            return None
+        return path.stat().st_ino, (path / "IDENTITY").read_bytes()
+    except OSError:
+        return None

@@ -1,0 +1,63 @@
+"""The one tree of errors.
+
+    ReportsError
+    ├── RejectRequest   the caller's fault: answer with `status` and `code`, store nothing
+    ├── PoisonEvent     this event (or body) is invalid and always will be: dead-letter it with `reason`
+    ├── TryLater        our fault for the moment: answer the code that makes the sender repeat
+    ├── ConfigError     the operator's: refuse to start, one line that names the setting
+    └── StateError      what is on disk or in the log is not what we left there: stop, and say the way out
+
+Everything else that is raised is a bug: a role lets it end the process and its parent starts it again.
+
+Rules: `str()` of each is one line for a person. None of them carries a secret, an address or a body.
+"""
+
+from __future__ import annotations
+
+
+class ReportsError(Exception):
+    """The root; never raised itself."""
+
+
+class RejectRequest(ReportsError):
+    """An HTTP request is refused: `status` is the HTTP status, `code` the `error` of the JSON answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+class PoisonEvent(ReportsError):
+    """An event can never be counted; `reason` is short and stable, since dead letters are grouped by it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TryLater(ReportsError):
+    """Nothing more can be taken now; the sender is to come back after `retry_after_s` seconds."""
+
+    def __init__(self, retry_after_s: int, message: str = "busy, try again") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.message = message
+
+
+class ConfigError(ReportsError):
+    """The configuration is wrong; `setting` is the environment's name or the path in reports.toml."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+        self.message = message
+
+
+class StateError(ReportsError):
+    """Starting or going on would guess: a gap in the log, a topic made anew, another secret, a full disk."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

@@ -1,0 +1,1 @@
+"""The `reports` command and the composition root."""

@@ -1,0 +1,64 @@
+"""Where the own servers are: each writes its address to a file in `<data>/run` while it accepts connections.
+
+`<data>/run/kafka` holds bootstrap servers, `<data>/run/redis` a URL. A role that needs them waits for the files of
+those that the settings leave empty.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from app.errors import StateError
+from app.settings import PREFIX, Settings
+
+POLL_S = 0.05
+
+
+def address_file(data: Path, server: str) -> Path:
+    return data / "run" / server
+
+
+def publish_address(data: Path, server: str, address: str) -> None:
+    """Say that the server accepts connections at the address; whole or not at all."""
+    path = address_file(data, server)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{server}-{os.getpid()}")
+    draft.write_text(f"{address}\n")
+    draft.replace(path)
+
+
+def withdraw_address(data: Path, server: str) -> None:
+    address_file(data, server).unlink(missing_ok=True)
+
+
+def read_address(data: Path, server: str) -> str:
+    """The published address, or an empty string."""
+    try:
+        return address_file(data, server).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def wait_for_addresses(
+    settings: Settings, timeout_s: float = 60.0, servers: Sequence[str] = ("kafka", "redis")
+) -> Settings:
+    """The settings with `kafka` and `redis` filled in. Raises StateError when one isn't there in time."""
+    deadline = time.monotonic() + timeout_s
+    found: dict[str, str] = {}
+    for server in servers:
+        if getattr(settings, server):
+            continue
+        while not (address := read_address(settings.data, server)):
+            if time.monotonic() >= deadline:
+                raise StateError(
+                    f"{PREFIX}{server.upper()} is not set and no own server runs with the data folder {settings.data}: "
+                    f"start `reports {server}` or `reports up`"
+                )
+            time.sleep(POLL_S)
+        found[server] = address
+    return msgspec.structs.replace(settings, **found)

@@ -1,0 +1,31 @@
+"""`reports aggregate`: the worker that counts facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.addresses import wait_for_addresses
+from cli.config import load_configuration
+from cli.logs import set_up_logging
+from cli.topics import ensure_topics
+
+
+@click.command()
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the partition databases (default: state in the data folder). Workers of one machine may share it.",
+)
+def command(state: Path | None) -> None:
+    """Count facts: topic facts to the partition databases and the views in Redis."""
+    settings, _ = load_configuration()
+    set_up_logging(settings.log_level)
+    settings = wait_for_addresses(settings)
+    ensure_topics(settings)
+    # Faust takes a second to import: after the checks, so that their errors are there at once.
+    from agents.aggregate import aggregate_app
+    from agents.worker import run
+
+    run(aggregate_app(settings, state or settings.data / "state"))

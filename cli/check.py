@@ -1,0 +1,139 @@
+"""`reports check`: says what is wrong with the configuration, in one line each; writes nothing, connects nowhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import click
+
+from app.errors import ConfigError
+from app.organisations import Organisations
+from app.settings import Settings, settings_from
+from cli.config import (
+    SecretResolver,
+    ensure_data_folder,
+    load_configuration,
+    load_settings,
+    read_organisations,
+    read_toml,
+)
+from tables.places import Places, default_geoip, open_places
+
+
+@click.command()
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Read the configuration and say what is wrong; exit status 2 if anything is."""
+    wrong, warnings, summary = check(os.environ)
+    for line in wrong:
+        click.echo(f"wrong: {line}", err=True)
+    for line in warnings:
+        click.echo(f"warning: {line}", err=True)
+    if wrong:
+        ctx.exit(2)
+    click.echo(summary)
+
+
+def check(environ: Mapping[str, str]) -> tuple[list[str], list[str], str]:
+    """What is wrong, what is worth a warning, and a line that sums up what is right."""
+    wrong = list(dict.fromkeys(_complaints(environ)))
+    try:
+        settings, organisations = load_configuration(environ, make=False)
+    except ConfigError as error:
+        return wrong or [str(error)], [], ""
+    wrong += _wrong(settings)
+    return wrong, list(_warnings(settings, organisations)), _summary(settings, organisations)
+
+
+def _complaints(environ: Mapping[str, str]) -> Iterator[str]:
+    """Every wrong part of the configuration: a loader stops at the first, so each part is loaded by itself."""
+    for variable in environ:
+        yield from _complaint(partial(settings_from, {variable: environ[variable]}, {}))
+    try:
+        document = read_toml(Path(environ.get("REPORTS_CONFIG") or Settings().config))
+        table = document.get("settings", {})
+        if isinstance(table, dict):
+            for name in table:
+                yield from _complaint(partial(settings_from, {}, {name: table[name]}))
+        settings = load_settings(environ, make=False)
+    except ConfigError as error:
+        yield str(error)
+        return
+    resolver = SecretResolver(environ, settings, make=False)
+    for part in _parts(document):
+        yield from _complaint(partial(read_organisations, part, resolver))
+
+
+def _parts(document: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """The document without organisations; each of them alone; each of their keys and sources alone; all together."""
+    yield {name: value for name, value in document.items() if name != "orgs"}
+    organisations = document.get("orgs")
+    if isinstance(organisations, dict):
+        for org, table in organisations.items():
+            if not isinstance(table, dict):
+                yield {"orgs": {org: table}}
+                continue
+            yield {
+                "orgs": {
+                    org: {name: value for name, value in table.items() if name not in ("keys", "sources")}
+                }
+            }
+            for group in ("keys", "sources"):
+                members = table.get(group, {})
+                if isinstance(members, dict):
+                    yield from ({"orgs": {org: {group: {name: members[name]}}}} for name in members)
+    yield dict(document)
+
+
+def _complaint(load: Callable[[], object]) -> Iterator[str]:
+    try:
+        load()
+    except ConfigError as error:
+        yield str(error)
+
+
+def _wrong(settings: Settings) -> Iterator[str]:
+    # The folder itself is made by whatever is started first; here only what stands in its way.
+    if settings.data.exists():
+        try:
+            ensure_data_folder(settings.data)
+        except ConfigError as error:
+            yield str(error)
+    else:
+        above = next(parent for parent in settings.data.parents if parent.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
+    if settings.geoip:
+        yield from _complaint(lambda: Places(settings.geoip).close())
+
+
+def _warnings(settings: Settings, organisations: Organisations) -> Iterator[str]:
+    if not settings.geoip and default_geoip(settings.data):
+        places, line = open_places("", settings.data)
+        places.close()
+        if line:
+            yield line
+    if not organisations.by_id:
+        yield "orgs: there is no organisation, so nothing can be sent and nothing be shown"
+    for organisation in organisations.by_id.values():
+        if not organisation.keys:
+            yield f"orgs.{organisation.id}.keys: there is no key, so nobody can sign in"
+        for source in organisation.sources.values():
+            if source.insecure:
+                yield f"orgs.{organisation.id}.sources.{source.name}.insecure: takes webhooks from anybody"
+
+
+def _summary(settings: Settings, organisations: Organisations) -> str:
+    keys = sum(len(organisation.keys) for organisation in organisations.by_id.values())
+    sources = sum(len(organisation.sources) for organisation in organisations.by_id.values())
+    places = (
+        settings.geoip or default_geoip(settings.data) or "the ESPs alone (`reports geo` fetches a database)"
+    )
+    return (
+        f"{settings.config} is right: {len(organisations.by_id)} organisations, {sources} sources, {keys} keys; "
+        f"Kafka {settings.kafka or 'own'}, Redis {'as set' if settings.redis else 'own'}, data in {settings.data}; "
+        f"places from {places}"
+    )

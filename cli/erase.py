@@ -1,0 +1,102 @@
+"""`reports erase ADDRESS`: forget a person in all campaigns of an organisation, as `POST /api/v1/erasures` does.
+
+It needs Kafka and Redis, and no API. The address is neither logged nor printed; `-` reads it from standard input, so
+that it stands in no shell's history. Run again it changes nothing.
+Exit status: 0; 2 there is no such organisation, or the address is none; 3 it can't be done now, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import click
+from redis import RedisError
+
+from app.erasure import erased_records
+from app.errors import StateError
+from app.esps.limits import address_problem
+from app.facts import encode
+from app.keys import campaign_key
+from app.organisations import Organisations
+from app.settings import PREFIX, Settings
+from app.topics import FACTS
+from cli.addresses import wait_for_addresses
+from cli.config import load_configuration
+from cli.log_writer import LogWriter
+from cli.topics import ensure_topics
+from tables.redis_client import redis_client
+from tables.views import ViewReader, report_name
+
+
+@click.command()
+@click.argument("address")
+@click.option("--org", help="The organisation; needed where there are several.")
+def command(address: str, org: str | None) -> int:
+    """Erase a person: what identifies them, in all campaigns of the organisation; totals stay.
+
+    ADDRESS: in any spelling; - reads it from standard input.
+    """
+    settings, organisations = load_configuration()
+    owner = org_of(organisations, org)
+    if address == "-":
+        address = sys.stdin.readline()
+    address = address.strip()
+    if problem := address_problem(address):
+        raise click.UsageError(problem.replace("recipient", "ADDRESS", 1))
+    settings = wait_for_addresses(settings, timeout_s=10.0)
+    try:
+        campaigns = asyncio.run(_campaigns(settings, owner))
+    except RedisError as error:
+        raise StateError(f"Redis, which knows the campaigns, can't be read: {error}") from None
+    ensure_topics(settings)
+    writer = LogWriter(settings.kafka, settings.max_body)
+    now_ms = time.time_ns() // 1_000_000
+    for partition, record in erased_records(
+        settings.secret, owner, campaigns, address, now_ms=now_ms, partitions=settings.partitions
+    ):
+        writer.send(FACTS, encode(record), [], partition)
+    writer.flush()
+    click.echo(
+        f"erased in {writer.acknowledged} campaigns of {owner}: takes effect once `reports lag` shows no lag, "
+        "and holds for what comes in later"
+    )
+    return 0
+
+
+def org_of(organisations: Organisations, named: str | None) -> str:
+    """Raises UsageError."""
+    known = sorted(organisations.by_id)
+    if named is None:
+        if len(known) != 1:
+            raise click.UsageError(
+                f"say whose recipient it is with --org, one of {', '.join(known)}"
+                if known
+                else "there is no organisation in the configuration"
+            )
+        return known[0]
+    if named not in organisations.by_id:
+        raise click.UsageError(f"there is no organisation {named}")
+    return named
+
+
+async def _campaigns(settings: Settings, org: str) -> list[str]:
+    """Raises StateError where not all of them are known, or the secret is not the one that they were counted with."""
+    redis = redis_client(settings.redis, timeout_s=5)
+    try:
+        names = await ViewReader(redis, settings.partitions).every_campaign(org)
+        if names is None:
+            raise StateError(
+                "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs (with "
+                f"{PREFIX}PARTITIONS={settings.partitions}), and erase again in a moment"
+            )
+        # Keys of another secret would be those of nobody, and nothing would be erased.
+        if names and not await redis.exists(report_name(campaign_key(settings.secret, org, names[0]))):
+            raise StateError(
+                f"{PREFIX}SECRET is not the one that the workers count with: set theirs (or {PREFIX}DATA to their "
+                "data folder) and erase again"
+            )
+        return names
+    finally:
+        await redis.aclose()

@@ -1,0 +1,67 @@
+"""`reports lag`: records that are accepted and not yet counted, per topic and partition, once or until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+from confluent_kafka import KafkaException
+from redis import RedisError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from app.errors import StateError
+from cli.addresses import wait_for_addresses
+from cli.config import load_settings
+from cli.streams import Position, Streams
+
+EVERY_S = 1.0
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+def command(*, follow: bool) -> int:
+    """Show the stream lag per topic and partition."""
+    settings = wait_for_addresses(load_settings(), timeout_s=5.0)
+    try:
+        with Streams(settings) as streams:
+            asyncio.run(_show(streams, follow=follow))
+    except KeyboardInterrupt:
+        return 0
+    except (KafkaException, RedisError) as error:
+        raise StateError(f"the positions can't be read: {error}") from None
+    return 0
+
+
+async def _show(streams: Streams, *, follow: bool) -> None:
+    console = Console()
+    before = await streams.all()
+    if not follow:
+        console.print(table(before))
+        return
+    with Live(table(before), console=console, auto_refresh=False) as live:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            now = await streams.all()
+            live.update(table(now, before, EVERY_S), refresh=True)
+            before = now
+
+
+def table(positions: list[Position], before: list[Position] | None = None, seconds: float = 1.0) -> Table:
+    """One line per partition, and the sum of each topic."""
+    shown = Table(box=None, header_style="bold")
+    shown.add_column("topic")
+    for name in ("partition", "end", "done", "lag", *(("records/s",) if before else ())):
+        shown.add_column(name, justify="right")
+    done_before = {(position.topic, position.partition): position.done for position in before or ()}
+    for topic in dict.fromkeys(position.topic for position in positions):
+        of_topic = [position for position in positions if position.topic == topic]
+        for position in of_topic:
+            cells = [str(position.partition), str(position.end), str(position.done), str(position.lag)]
+            if before:
+                moved = position.done - done_before.get((topic, position.partition), position.done)
+                cells.append(f"{moved / seconds:.0f}")
+            shown.add_row(topic, *cells, style="yellow" if position.lag else None)
+        shown.add_row(topic, "all", "", "", str(sum(position.lag for position in of_topic)), style="bold")
+    return shown

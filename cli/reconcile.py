@@ -1,0 +1,231 @@
+"""`reports reconcile [CAMPAIGN]`: sums, index and log of every partition anew from its recipients, and compared.
+
+Works beside a running worker: a partition is read as of one moment, and a batch is never half in it.
+Exit status: 0 no difference; 1 differences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+import msgspec
+from redis import RedisError
+from rich.console import Console
+
+from app import breakdown as b
+from app.breakdown import row_name
+from app.contribution import METRICS, NOTHING, LinkClicks, contribution
+from app.errors import StateError
+from app.facts import CampaignKey, Fact, Identity, RecipientKey
+from cli.addresses import wait_for_addresses
+from cli.config import load_settings
+from cli.progress import Progress
+from cli.verifier.compare import Comparison
+from cli.verifier.stored import Owner, owners
+from cli.verify import show
+from tables import layout
+from tables.book import Book
+from tables.layout import CampaignRow
+from tables.reading import PartitionReader
+from tables.redis_client import redis_client
+from tables.sums import Sums
+
+SHOW_EVERY = 5_000
+
+_NAMES_OF = {b.POSITION: b.LINK, b.HOME: b.COUNTRY}
+"""Section → the one that the names of its rows belong to, where that is another one."""
+
+
+@click.command()
+@click.argument("campaign", required=False)
+def command(campaign: str | None) -> int:
+    """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
+    settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    try:
+        owned = asyncio.run(_owners(settings.redis))
+    except RedisError as error:
+        raise StateError(f"who owns which partition can't be read: {error}") from None
+    if not owned:
+        raise StateError("no worker has owned a partition yet: start `reports aggregate`")
+    result = Comparison()
+    recipients = 0
+    with Progress("recipients", None) as progress:
+        for partition, owner in sorted(owned.items()):
+            progress.say(f"partition {partition} of {owner.worker}")
+            with PartitionReader(Path(owner.state)) as reader:
+                for done in reconcile(reader, f"partition {partition}", campaign, result):
+                    progress.at(recipients + done)
+                recipients += done
+    Console(stderr=True).print(f"{recipients} recipients in {len(owned)} partitions")
+    return show(result)
+
+
+async def _owners(url: str) -> dict[int, Owner]:
+    redis = redis_client(url, timeout_s=5)
+    try:
+        return await owners(redis)
+    finally:
+        await redis.aclose()
+
+
+class _Sums(msgspec.Struct):
+    """What a campaign's rows must be."""
+
+    patterns: Counter[int] = msgspec.field(default_factory=Counter)
+    quarters: dict[int, list[int]] = {}
+    overflow: list[int] = msgspec.field(default_factory=lambda: [0] * METRICS)
+    as_of_ms: int = -1
+    addresses: dict[str, RecipientKey] = {}
+    activity: set[tuple[int, RecipientKey]] = msgspec.field(default_factory=set)
+    statuses: dict[bytes, bytes] = {}
+    """Keys of the index by bits of the pattern → recipient."""
+    ends: dict[int, list[int]] = {}
+    """Link → first and last click, then those of people; -1: none."""
+
+
+def reconcile(reader: PartitionReader, where: str, campaign: str | None, result: Comparison) -> Iterator[int]:
+    """Compares one partition; gives the number of recipients done, now and then and at the end."""
+    done = 0
+    rules = reader.rules()
+    for key, row in list(reader.campaigns()):
+        if campaign is not None and row.campaign != campaign:
+            continue
+        sums = _Sums()
+        kept: dict[RecipientKey, dict[tuple[int, Identity], Fact]] = {}
+        fallen: dict[RecipientKey, int] = {}
+        book = reader.book(key)
+        rows = Sums()
+        clicks: set[bytes] = set()
+        for _, recipient, state in reader.recipients(key):
+            adds = contribution(state, book, rules)
+            rows.move(NOTHING, adds)
+            clicks |= layout.click_names(key, recipient, adds.clicks)
+            kept[recipient] = {(fact.at_ms, fact.identity): fact for fact in state.facts}
+            fallen[recipient] = sum(count for _, _, count in state.overflow)
+            if adds.last_at_ms >= 0:
+                sums.patterns[adds.pattern] += 1
+                address = layout.indexed_address(state, recipient)
+                sums.addresses[address] = recipient
+                sums.statuses |= _statuses(key, address, adds.pattern, recipient)
+                sums.activity.add((adds.last_at_ms, recipient))
+            for cell in adds.cells:
+                counts = sums.quarters.setdefault(cell & 0xFFFFFFFF, [0] * METRICS)
+                counts[cell >> 32] += 1
+            for metric, count in adds.overflow:
+                sums.overflow[metric] += count
+            for clicked in adds.clicks:
+                _widen(sums.ends.setdefault(clicked.link, [-1, -1, -1, -1]), clicked)
+            sums.as_of_ms = max(sums.as_of_ms, adds.last_at_ms)
+            done += 1
+            if done % SHOW_EVERY == 0:
+                yield done
+        name = f"{where}, {row.org}/{row.campaign}"
+        _compare_sums(reader, key, row, sums, name, result)
+        result.mappings(
+            "sums",
+            "rows",
+            name,
+            _hex({key: tally for key, tally in rows.rows.items() if tally}),
+            _hex(book.rows),
+        )
+        stored = {found for letter in (b"K", b"F") for found, _ in reader.index(letter + key)}
+        result.same("index", "clicks", f"{name}, missing", 0, len(clicks - stored))
+        result.same("index", "clicks", f"{name}, left behind", 0, len(stored - clicks))
+        result.mappings(
+            "sums", "link ends", name, sums.ends, {link: [*ends] for link, ends in book.ends.items()}
+        )
+        nameless = sorted(number for number in _named(book) - book.texts.keys() if number[1] > b.OVERFLOW)
+        result.same("sums", "names", f"{name}, numbers without a name", [], nameless)
+        indexed = dict(reader.index(b"S" + key))
+        result.mappings("index", "statuses", name, _hex(sums.statuses), _hex(indexed))
+        _compare_log(reader, key, kept, fallen, name, result)
+    yield done
+
+
+def _hex(rows: Mapping[bytes, object]) -> dict[str, object]:
+    return {key.hex(): value for key, value in rows.items()}
+
+
+def _statuses(
+    campaign: CampaignKey, address: str, pattern: int, recipient: RecipientKey
+) -> dict[bytes, bytes]:
+    bits = (1 << place for place in range(pattern.bit_length()))
+    return {
+        layout.bit_name(campaign, bit, address): recipient
+        for bit in bits
+        if pattern & bit and layout.INDEXED_BITS & bit
+    }
+
+
+def _widen(ends: list[int], clicked: LinkClicks) -> None:
+    pairs = (
+        (clicked.first_at_ms, clicked.last_at_ms),
+        (clicked.people_first_at_ms, clicked.people_last_at_ms),
+    )
+    for place, (first, last) in zip((0, 2), pairs, strict=True):
+        if first >= 0:
+            ends[place] = min(first, ends[place]) if ends[place] >= 0 else first
+            ends[place + 1] = max(last, ends[place + 1])
+
+
+def _named(book: Book) -> set[tuple[int, int]]:
+    """(section of the name, number) of all that stands in the keys of rows."""
+    found: set[tuple[int, int]] = set()
+    for key in book.rows:
+        section, first, second = row_name(key)
+        if section == b.REASON:
+            found |= {(b.PROVIDER, first), (b.REASON, second)}
+        elif section != b.TYPE:
+            found.add((_NAMES_OF.get(section, section), first))
+    return found
+
+
+def _compare_sums(
+    reader: PartitionReader, key: CampaignKey, row: CampaignRow, sums: _Sums, name: str, result: Comparison
+) -> None:
+    patterns = {pattern: count for pattern, count in row.patterns.items() if count}
+    result.mappings("sums", "patterns", name, sums.patterns, patterns)
+    result.mappings("sums", "quarters", name, sums.quarters, dict(reader.quarters(key)))
+    columns = [sum(counts[metric] for counts in sums.quarters.values()) for metric in range(METRICS)]
+    totals = [count + beyond for count, beyond in zip(columns, sums.overflow, strict=True)]
+    result.same("sums", "totals", name, totals, row.totals)
+    result.same("sums", "overflow", name, sums.overflow, row.overflow)
+    result.same("sums", "as_of", name, sums.as_of_ms, row.as_of_ms)
+    result.mappings("index", "addresses", name, sums.addresses, dict(reader.addresses(key)))
+    stored = set(reader.activity(key))
+    result.same("index", "activity", f"{name}, missing", 0, len(sums.activity - stored))
+    result.same("index", "activity", f"{name}, left behind", 0, len(stored - sums.activity))
+
+
+def _compare_log(
+    reader: PartitionReader,
+    key: CampaignKey,
+    kept: dict[RecipientKey, dict[tuple[int, Identity], Fact]],
+    fallen: dict[RecipientKey, int],
+    name: str,
+    result: Comparison,
+) -> None:
+    """Every kept fact is in the log, and every entry of the log is kept or among those that fell out of the state."""
+    beyond: Counter[RecipientKey] = Counter()
+    wrong = unknown = 0
+    for entry in reader.log(key):
+        facts = kept.get(entry.recipient)
+        if facts is None:
+            unknown += 1
+            continue
+        fact = facts.pop((entry.fact.at_ms, entry.fact.identity), None)
+        if fact is None:
+            beyond[entry.recipient] += 1
+        elif fact != entry.fact:
+            wrong += 1
+    result.same("log", "entries", f"{name}, of recipients without a state", 0, unknown)
+    result.same("log", "entries", f"{name}, other than the kept fact", 0, wrong)
+    result.same(
+        "log", "entries", f"{name}, kept facts without one", 0, sum(len(facts) for facts in kept.values())
+    )
+    differing = {who for who in fallen if fallen[who] != beyond[who]}
+    result.same("log", "entries", f"{name}, recipients with another number of entries", 0, len(differing))

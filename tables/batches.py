@@ -1,0 +1,89 @@
+"""Records of topic `facts`, in the order of their offsets → what they are about: recipients, labels, erasures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from app.errors import StateError
+from app.facts import (
+    FACTS_VERSION,
+    CampaignKey,
+    CampaignRecord,
+    Entry,
+    ErasedRecord,
+    FactsRecord,
+    LogRecord,
+    RecipientKey,
+    decode_record,
+)
+
+
+class Grouped(msgspec.Struct):
+    next_offset: int
+    facts: int = 0
+    accepted_at_ms: list[int] = []
+    """Of each record of facts, when its oldest webhook was accepted."""
+    by_recipient: dict[RecipientKey, tuple[CampaignKey, list[Entry]]] = {}
+    erased: set[RecipientKey] = set()
+    labels: dict[CampaignKey, CampaignRecord] = {}
+    owners: dict[CampaignKey, tuple[str, str]] = {}
+    """Organisation and name of each campaign that a record names."""
+
+
+def group(
+    records: Iterable[tuple[int, bytes]],
+    partition: int,
+    path: Path,
+    next_offset: int,
+    key_of: Callable[[str, str], CampaignKey],
+) -> Grouped:
+    """Leaves out what was counted before. Raises StateError for a gap, and for a record that can't be read."""
+    grouped = Grouped(next_offset)
+    by_recipient = grouped.by_recipient
+    for offset, value in records:
+        if offset < grouped.next_offset:
+            continue
+        if offset > grouped.next_offset:
+            raise StateError(
+                f"gap in topic facts, partition {partition}: offset {grouped.next_offset} is to be counted next but "
+                f"the log goes on with {offset}; restore the log, or remove {path} to count what the log still has"
+            )
+        grouped.next_offset = offset + 1
+        record = _decoded(value, offset, partition)
+        campaign = key_of(record.org, record.campaign)
+        grouped.owners[campaign] = (record.org, record.campaign)
+        if isinstance(record, FactsRecord):
+            grouped.facts += len(record.entries)
+            grouped.accepted_at_ms.append(record.accepted_at_ms)
+            for entry in record.entries:
+                known = by_recipient.get(entry.recipient)
+                if known is None:
+                    by_recipient[entry.recipient] = (campaign, [entry])
+                else:
+                    known[1].append(entry)
+        elif isinstance(record, ErasedRecord):
+            grouped.erased.update(record.recipients)
+            for recipient in record.recipients:
+                by_recipient.setdefault(recipient, (campaign, []))
+        else:
+            grouped.labels[campaign] = record
+    return grouped
+
+
+def _decoded(value: bytes, offset: int, partition: int) -> LogRecord:
+    try:
+        record = decode_record(value)
+    except msgspec.MsgspecError as error:
+        raise StateError(
+            f"topic facts, partition {partition}: the record at offset {offset} is none of this project ({error}); "
+            "only normalize and the API may write there"
+        ) from error
+    if record.version > FACTS_VERSION:
+        raise StateError(
+            f"topic facts, partition {partition}: the record at offset {offset} is of a newer version "
+            f"({record.version}): upgrade the workers that count before those that normalize"
+        )
+    return record

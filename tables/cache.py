@@ -1,0 +1,30 @@
+"""Recent recipients in memory: their decoded states, each with what it contributes."""
+
+from __future__ import annotations
+
+from app.contribution import Contribution
+from app.facts import RecipientKey
+from app.state import RecipientState
+
+
+class Recipient:
+    """A recipient's state and what it contributes, kept together so that neither is computed twice."""
+
+    __slots__ = ("contribution", "state")
+
+    def __init__(self, state: RecipientState, contributed: Contribution) -> None:
+        self.state = state
+        self.contribution = contributed
+
+
+class RecipientCache:
+    """Decoded states of recent recipients, two generations of at most `limit`: the older one is dropped whole."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.young: dict[RecipientKey, Recipient] = {}
+        self.old: dict[RecipientKey, Recipient] = {}
+
+    def age(self) -> None:
+        if len(self.young) > self._limit:
+            self.old, self.young = self.young, {}

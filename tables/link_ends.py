@@ -1,0 +1,93 @@
+"""First and last click of each link, kept beside the index that they are the ends of.
+
+A minimum can't be subtracted from: when the click at an end moves away, the index is asked for the next one, minus what
+the same batch takes from it and plus what it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from rocksdict import Rdict
+
+from app.facts import CampaignKey
+from tables import layout
+
+
+class Ends(NamedTuple):
+    """Times in ms since 1970, -1 where there was no click; `people`: of verdict human."""
+
+    first_at_ms: int = -1
+    last_at_ms: int = -1
+    people_first_at_ms: int = -1
+    people_last_at_ms: int = -1
+
+
+NO_ENDS: Final = Ends()
+_PREFIX_BYTES: Final = 18
+"""`F`, campaign, link, people or not."""
+
+
+def ends_bytes(ends: Ends) -> bytes:
+    return b"".join(at_ms.to_bytes(8, "big", signed=True) for at_ms in ends)
+
+
+def ends_of(data: bytes) -> Ends:
+    return Ends(*(int.from_bytes(data[n : n + 8], "big", signed=True) for n in range(0, 32, 8)))
+
+
+def moved_ends(
+    index: Rdict, campaign: CampaignKey, added: set[bytes], removed: set[bytes], ends: dict[int, Ends]
+) -> dict[int, Ends]:
+    """Link → its ends after a batch that adds and removes these keys of the index by time (`F`), where they moved.
+
+    `index` and `ends` are as before the batch.
+    """
+    come, gone = _by_prefix(added), _by_prefix(removed)
+    result = {}
+    for link in {int.from_bytes(prefix[9:17], "big") for prefix in come.keys() | gone.keys()}:
+        old = ends.get(link, NO_ENDS)
+        pairs: list[int] = []
+        for people, pair in ((False, old[:2]), (True, old[2:])):
+            prefix = layout.clicks_prefix(campaign, link, people)
+            pairs += _pair(index, prefix, come.get(prefix, ()), gone.get(prefix, ()), pair, removed)
+        new = Ends(*pairs)
+        if new != old:
+            result[link] = new
+    return result
+
+
+def _by_prefix(names: Iterable[bytes]) -> dict[bytes, list[int]]:
+    """Times by what stands before them: a batch may have as many links as clicks."""
+    found: dict[bytes, list[int]] = {}
+    for name in names:
+        found.setdefault(name[:_PREFIX_BYTES], []).append(_at(name))
+    return found
+
+
+def _pair(
+    index: Rdict,
+    prefix: bytes,
+    come: Collection[int],
+    gone: Collection[int],
+    old: tuple[int, ...],
+    removed: set[bytes],
+) -> tuple[int, int]:
+    first, last = old
+    if first in gone:
+        first = _next(layout.scan_keys(index, prefix), removed)
+    if last in gone:
+        last = _next(layout.scan_back(index, prefix), removed)
+    if come:
+        first = min([*come, first] if first >= 0 else come)
+        last = max([*come, last])
+    return first, last
+
+
+def _at(name: bytes) -> int:
+    return int.from_bytes(name[18:26], "big")
+
+
+def _next(names: Iterator[bytes] | Iterable[bytes], removed: set[bytes]) -> int:
+    return next((_at(name) for name in names if name not in removed), -1)

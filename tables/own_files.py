@@ -1,0 +1,55 @@
+"""A folder for the files that a process needs while it lives, and that go with it however it ends.
+
+RocksDB gives each reader beside a writer files of its own. A process that is killed leaves them behind; the next one
+that takes a folder here removes what nobody holds any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+_PREFIX: Final = "campaign-reports-files-"
+_LOCK: Final = "lock"
+_YOUNG_S: Final = 60.0
+"""A folder without a lock that is younger is one that is being made."""
+
+
+class OwnFiles:
+    """A context manager; `path` is the folder."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        """`parent`: the system's folder for temporary files unless another is named."""
+        where = parent if parent is not None else Path(tempfile.gettempdir())
+        for path in where.glob(_PREFIX + "*"):
+            _remove_left_behind(path)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))
+        self._lock = (self.path / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def __enter__(self) -> OwnFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def _remove_left_behind(path: Path) -> None:
+    # Whatever goes wrong here (another user's folder, somebody else removing it too) is no reason not to start.
+    with contextlib.suppress(OSError):
+        try:
+            with (path / _LOCK).open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:
+            if time.time() - path.stat().st_mtime > _YOUNG_S:
+                shutil.rmtree(path, ignore_errors=True)

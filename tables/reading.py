@@ -1,0 +1,115 @@
+"""A reader of a partition's database beside its writer: a RocksDB secondary instance."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from app.facts import CampaignKey, Entry, RecipientKey
+from app.state import RecipientState, decode_state
+from app.verdicts import DEFAULT_RULES, Rules
+from tables import layout
+from tables.book import Book, read_book
+from tables.layout import CampaignRow, DayRow, Meta, scan
+from tables.people import Kind, sketches_between
+from tables.views import Fence
+
+_entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+_campaign_decoder: msgspec.msgpack.Decoder[CampaignRow] = msgspec.msgpack.Decoder(CampaignRow)
+_day_decoder: msgspec.msgpack.Decoder[DayRow] = msgspec.msgpack.Decoder(DayRow)
+_meta_decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
+
+
+class PartitionReader:
+    """Reads states, sums, log and index of one partition. Raises Exception where there is no database."""
+
+    def __init__(self, path: Path) -> None:
+        self._own_files = Path(tempfile.mkdtemp(prefix="campaign-reports-reader-"))
+        try:
+            self._db = layout.open_database(path, secondary=self._own_files)
+            self._db.try_catch_up_with_primary()
+        except BaseException:
+            shutil.rmtree(self._own_files, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> PartitionReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+        shutil.rmtree(self._own_files, ignore_errors=True)
+
+    def catch_up(self) -> None:
+        """Moves to what the writer has written by now."""
+        self._db.try_catch_up_with_primary()
+
+    def fence(self) -> Fence:
+        meta = self._db.get(layout.META)
+        offset = self._db.get(layout.OFFSET)
+        return Fence(
+            _meta_decoder.decode(meta).generation if meta else 0, int.from_bytes(offset or b"", "big")
+        )
+
+    def rules(self) -> Rules:
+        """The verdict rules that it is counted by."""
+        meta = self._db.get(layout.META)
+        return _meta_decoder.decode(meta).rules if meta else DEFAULT_RULES
+
+    def recipients(
+        self, campaign: CampaignKey | None = None
+    ) -> Iterator[tuple[CampaignKey, RecipientKey, RecipientState]]:
+        """All recipients (of one campaign), in the order of their keys."""
+        for name, stored in scan(self._db.get_column_family(layout.RECIPIENTS), campaign or b""):
+            yield CampaignKey(name[:8]), RecipientKey(name[8:]), decode_state(stored)
+
+    def campaigns(self) -> Iterator[tuple[CampaignKey, CampaignRow]]:
+        for name, stored in scan(self._db, b"C"):
+            yield CampaignKey(name[1:]), _campaign_decoder.decode(stored)
+
+    def book(self, campaign: CampaignKey) -> Book:
+        """Names and section rows."""
+        return read_book(self._db, campaign)
+
+    def index(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Entries of the index (`tables.layout`) whose key starts with `prefix`."""
+        yield from scan(self._db.get_column_family(layout.INDEX), prefix)
+
+    def people(self, campaign: CampaignKey, kind: Kind, first: int, end: int) -> Iterator[bytes]:
+        """Sketches whose union is the people of a kind (`tables.people`) between two quarters."""
+        yield from sketches_between(self._db, campaign, kind, first, end)
+
+    def everything(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """(column family, key, value) of all that is stored."""
+        for family in ("default", layout.RECIPIENTS, layout.LOG, layout.INDEX):
+            for name, value in scan(self._db.get_column_family(family), b""):
+                yield family, name, value
+
+    def quarters(self, campaign: CampaignKey) -> Iterator[tuple[int, list[int]]]:
+        """(quarter, count by metric) in order of time."""
+        for _, stored in scan(self._db, b"D" + campaign):
+            yield from sorted(_day_decoder.decode(stored).quarters.items())
+
+    def log(self, campaign: CampaignKey) -> Iterator[Entry]:
+        """Every fact of a campaign in this partition, in the order it happened."""
+        for _, stored in scan(self._db.get_column_family(layout.LOG), campaign):
+            yield _entry_decoder.decode(stored)
+
+    def addresses(self, campaign: CampaignKey) -> Iterator[tuple[str, RecipientKey]]:
+        """The index by address."""
+        for name, recipient in scan(self._db.get_column_family(layout.INDEX), b"A" + campaign):
+            yield name[9:].decode("utf-8", "surrogatepass"), RecipientKey(recipient)
+
+    def activity(self, campaign: CampaignKey) -> Iterator[tuple[int, RecipientKey]]:
+        """The index by newest activity, oldest first."""
+        for name, _ in scan(self._db.get_column_family(layout.INDEX), b"T" + campaign):
+            yield int.from_bytes(name[9:17], "big"), RecipientKey(name[17:])

@@ -1,0 +1,119 @@
+"""The private parts of Faust and aiokafka that the engine overrides or calls, and how it cuts chunks."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import cast
+
+import faust
+import pytest
+from faust.tables.manager import TableManager
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents import engine
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"),
+    [("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0")],
+)
+def test_versions_are_those_that_were_traced(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (faust_consumer.Consumer.getmany, ["self", "timeout"]),
+        (faust_consumer.Consumer._wait_next_records, ["self", "timeout"]),
+        (faust_consumer.Consumer.perform_seek, ["self"]),
+        (faust_consumer.Consumer.highwater, ["self", "tp"]),
+        (driver.Consumer.seek_wait, ["self", "partitions"]),
+        (driver.Consumer.seek_to_committed, ["self"]),
+        (driver.Consumer._commit, ["self", "offsets"]),
+        (faust.App._new_transport, ["self"]),
+        (TableManager.on_start, ["self"]),
+        (TableManager._update_channels, ["self"]),
+    ],
+)
+def test_signatures_are_those_that_were_traced(function: object, parameters: list[str]) -> None:
+    assert callable(function)
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_the_consumer_still_asks_for_these() -> None:
+    source = inspect.getsource(faust_consumer.Consumer.getmany)
+    for name in (
+        "_wait_next_records",
+        "consumer_generation_id",
+        "flow_active",
+        "_buffered_partitions",
+        "perform_seek",
+    ):
+        assert name in source
+
+
+def test_the_tables_start_is_what_is_replaced() -> None:
+    source = inspect.getsource(TableManager.on_start)
+    for part in ("self.sleep(1.0)", "self._update_channels()", "self.recovery.start()"):
+        assert part in source
+
+
+@given(st.lists(st.integers(0, 400_000), max_size=60))
+def test_chunks_are_the_records_in_their_order(sizes: list[int]) -> None:
+    records = [SimpleNamespace(value=b"x" * size) for size in sizes]
+    runs = engine.chunks(records)
+    assert [record for run in runs for record in run] == records
+    for run in runs:
+        assert run
+        assert len(run) <= engine.CHUNK_RECORDS
+        assert len(run) == 1 or sum(len(record.value) for record in run) <= engine.CHUNK_BYTES
+
+
+def test_many_small_records_are_cut_by_number() -> None:
+    records = [SimpleNamespace(value=None)] * (2 * engine.CHUNK_RECORDS + 1)
+    assert [len(run) for run in engine.chunks(records)] == [engine.CHUNK_RECORDS, engine.CHUNK_RECORDS, 1]
+
+
+class _App:
+    """Stands for the app: what is committed, and whether the group takes it."""
+
+    rebalancing = False
+
+    def __init__(self) -> None:
+        self.takes = True
+        self.commits: list[dict[int, int]] = []
+
+    async def commit_positions(self, topic: str, positions: dict[int, int]) -> bool:
+        self.commits.append(dict(positions))
+        return self.takes
+
+
+async def test_a_position_is_committed_once_it_moves_and_again_if_it_was_refused() -> None:
+    app = _App()
+    positions = {0: 5}
+    committer = engine.Committer(cast(engine.EngineApp, app), "facts", lambda: positions, 1)
+    app.takes = False
+    await committer.step()
+    app.takes = True
+    await committer.step()
+    await committer.step()
+    assert app.commits == [{0: 5}, {0: 5}]
+    positions[1] = 7
+    await committer.step()
+    assert app.commits[2:] == [{1: 7}]
+
+
+async def test_after_a_revocation_the_same_position_is_committed_again() -> None:
+    """The group may have gone back to an older one while another worker had the partition."""
+    app = _App()
+    committer = engine.Committer(cast(engine.EngineApp, app), "facts", lambda: {0: 5}, 1)
+    await committer.step()
+    committer.forget()
+    await committer.step()
+    assert app.commits == [{0: 5}, {0: 5}]

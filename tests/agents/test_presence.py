@@ -1,0 +1,63 @@
+"""What those that parse tell of themselves, and that Redis being away is nothing to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from agents import presence as presence_module
+from agents.presence import tell_presence
+from app.verdicts import Rules
+from tables.layout import LAYOUT_VERSION
+from tables.presence import WORKERS, Presence, product_version
+
+
+@contextlib.asynccontextmanager
+async def telling(url: str, held: set[int]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(tell_presence(url, "parser", Rules(burst_links=5), lambda: held))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence_module, "TELL_S", 0.05)
+    held = {3, 1}
+    redis = Redis.from_url(redis_db)
+
+    async def said(partitions: tuple[int, ...]) -> Presence:
+        async with asyncio.timeout(5):
+            while True:
+                stored = await redis.hget(WORKERS, "parser")
+                if stored is not None:
+                    found = msgspec.json.decode(stored, type=Presence)
+                    if found.partitions == partitions:
+                        return found
+                await asyncio.sleep(0.01)
+
+    async with telling(redis_db, held):
+        first = await said((1, 3))
+        assert (first.role, first.layout, first.rules.burst_links) == ("normalize", LAYOUT_VERSION, 5)
+        assert first.product == product_version() != "unknown"
+        held.remove(3)
+        second = await said((1,))
+        assert second.at_ms >= first.at_ms
+        assert second.since_ms == first.since_ms
+        await redis.flushall()
+        assert (await said((1,))).since_ms == first.since_ms
+    await redis.aclose()
+
+
+async def test_without_redis_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence_module, "TELL_S", 0.01)
+    async with telling("redis://127.0.0.1:9/0", set()) as task:
+        await asyncio.sleep(0.3)
+        assert not task.done()

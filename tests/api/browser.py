@@ -1,0 +1,152 @@
+"""A real Chromium, driven by the little of its DevTools protocol that tests of the pages need."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+STARTS_WITHIN_S = 30.0
+FLAGS = [
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--remote-debugging-port=0",
+]
+
+
+class Tab:
+    """One page. What it logs and what it couldn't load or run is kept in `complaints`."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._number = 0
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self.complaints: list[str] = []
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            document = json.loads(message.data)
+            if "id" in document:
+                self._answers.pop(document["id"]).set_result(document)
+            elif document["method"] in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.complaints.append(json.dumps(document["params"]))
+
+    async def call(self, method: str, **parameters: Any) -> Any:
+        self._number += 1
+        future = self._answers[self._number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
+        answer = await asyncio.wait_for(future, 20)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    async def run(self, script: str) -> Any:
+        """The value of a script; promises are awaited."""
+        result = await self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def until(self, script: str, timeout_s: float = 10.0) -> None:
+        """Waits until the script's value is true."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not await self.run(f"Boolean({script})"):
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"{script}\n{await self.text()}\n{self.complaints}")
+            await asyncio.sleep(0.02)
+
+    async def open(self, address: str) -> None:
+        await self.call("Page.navigate", url=address)
+        await self.until("document.readyState === 'complete'")
+
+    async def text(self) -> str:
+        return str(await self.run("document.body.innerText"))
+
+    async def look(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def screenshot(self) -> bytes:
+        """A PNG of the whole page, to be looked at."""
+        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        return base64.b64decode(shot["data"])
+
+    async def close(self) -> None:
+        await self._socket.close()
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def _port(file: Path) -> str:
+    """The port that the browser writes to the file when it listens."""
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while time.monotonic() < deadline:
+        if file.exists() and "\n" in (text := file.read_text()):
+            return text.split()[0]
+        time.sleep(0.05)
+    raise TimeoutError("Chromium did not start")
+
+
+@contextlib.asynccontextmanager
+async def browsing(folder: Path) -> AsyncIterator[Tab]:
+    """A tab of a new browser whose profile is in the folder."""
+    program = chromium()
+    if program is None:
+        pytest.fail("no Chromium on PATH: `make debian-packages` installs it")
+    # As root there is no sandbox, and the tests show nothing but our own pages.
+    flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={folder}"]
+    log = (folder / "log").open("wb")
+    process = await asyncio.create_subprocess_exec(program, *flags, "about:blank", stdout=log, stderr=log)
+    try:
+        port_file = folder / "DevToolsActivePort"
+        port = await asyncio.to_thread(_port, port_file)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                targets = await answer.json()
+            page = next(target for target in targets if target["type"] == "page")
+            socket = await session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0)
+            tab = Tab(socket)
+            try:
+                for domain in ("Page", "Runtime", "Log"):
+                    await tab.call(f"{domain}.enable")
+                yield tab
+            finally:
+                await tab.close()
+    finally:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        log.close()

@@ -1,0 +1,219 @@
+"""The query process as the API sees it: there, away, behind, rebuilt, of somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from api.query import wire
+from api.query.announcer import here
+from api.query.partitions import Missing, Partitions
+from app import keys
+from app.facts import encode
+from tables import layout
+from tables.views import Owner
+from tests.api.reading import START_MS, Reading, event, query_process, reading
+from tests.api.serving import PARTITIONS, SECRET, serving
+
+CAMPAIGN = keys.campaign_key(SECRET, "acme", "spring")
+PAGES = ("/recipients", "/recipients/p1@example.com", "/events", "/links/00000000000000aa/clickers")
+
+
+@pytest.fixture
+async def api(redis_db: str, tmp_path: Path) -> AsyncIterator[Reading]:
+    async with reading(redis_db, tmp_path) as running:
+        await running.world.count(*(event("sent", f"p{n}@example.com", START_MS + n) for n in range(20)))
+        yield running
+
+
+async def test_what_was_written_is_there_at_once(api: Reading) -> None:
+    for n in range(20, 60):
+        api.world.write([event("sent", f"p{n}@example.com", START_MS + n)])
+        assert len((await api.get("/recipients?limit=500"))["items"]) == n + 1
+
+
+async def test_nobody_reads(redis_db: str, tmp_path: Path, api: Reading) -> None:
+    await api.process.announcer.stop()
+    for path in PAGES:
+        answer = await api.api.get(f"/api/v1/campaigns/spring{path}")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "2"
+        assert "`query`" in answer.json()["message"]
+    assert (await api.get("/summary"))["summary"]["sent"] == 20
+    assert (await api.api.get("/api/v1/campaigns/none/recipients")).status_code == 404
+
+
+async def test_who_announced_itself_does_not_answer(api: Reading) -> None:
+    """A process that was killed: refused, or taken over by something that says nothing, or nonsense."""
+    await api.process.announcer.stop()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the asker goes
+        writer.close()
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\r\n\r\n")
+        writer.close()
+
+    for handler in (silent, nonsense, None):
+        server = await asyncio.start_server(handler or silent, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        if handler is None:
+            server.close()
+        said = msgspec.json.encode(wire.Announcement(f"http://127.0.0.1:{port}", 1 << 60))
+        await api.world.redis.hset(wire.QUERIES, mapping={str(p): said for p in range(PARTITIONS)})
+        async with asyncio.timeout(3):
+            answer = await api.api.get("/api/v1/campaigns/spring/recipients")
+        assert answer.status_code == 503
+        assert "partition 0, 1" in answer.json()["message"]
+        server.close()
+
+
+async def test_an_old_announcement_is_of_one_that_is_gone(api: Reading) -> None:
+    await api.process.announcer.stop()
+    said = msgspec.json.encode(wire.Announcement(api.process.url, 1_000))
+    await api.world.redis.hset(wire.QUERIES, mapping={str(p): said for p in range(PARTITIONS)})
+    assert (await api.get("/recipients"))["status"] == 503
+    await api.world.redis.hset(wire.QUERIES, mapping={str(p): b"\xff{" for p in range(PARTITIONS)})
+    assert (await api.get("/recipients"))["status"] == 503
+
+
+async def test_a_copy_that_is_behind_is_not_shown(api: Reading) -> None:
+    await api.world.redis.hset("cr:v2:partitions", "1", "1:1000")
+    document = await api.get("/recipients")
+    assert document["status"] == 503
+    assert "partition 1 " in document["message"]
+
+
+async def test_a_partition_that_is_missing_makes_no_shorter_list(api: Reading) -> None:
+    api.world.publisher.remove(1)
+    api.world.databases.pop(1).close()
+    shutil.rmtree(api.world.state / "p1")
+    await asyncio.to_thread(api.process.partitions.refresh)
+    document = await api.get("/recipients")
+    assert document["status"] == 503
+    assert "partition 1 " in document["message"]
+
+
+async def test_a_database_that_was_made_anew(api: Reading) -> None:
+    before = await api.get("/recipients?limit=500")
+    api.world.publisher.remove(0)
+    api.world.databases.pop(0).close()
+    shutil.rmtree(api.world.state / "p0")
+    api.world.databases[0] = api.world.open(0, generation=2)
+    await api.world.count(event("sent", "new@example.com", START_MS), *[
+        event("sent", f"new{n}@example.com", START_MS) for n in range(20)
+    ])  # fmt: skip
+    await asyncio.to_thread(api.process.partitions.refresh)
+    items = [item["recipient"] for item in await api.all("/recipients")]
+    kept = [
+        item["recipient"]
+        for item in before["items"]
+        if keys.recipient_partition(keys.recipient_key(SECRET, CAMPAIGN, item["recipient"]), PARTITIONS)
+    ]
+    assert [item for item in items if item.startswith("p")] == kept
+    assert len([item for item in items if item.startswith("new")]) == 21
+
+
+async def test_while_the_index_is_rebuilt_nothing_is_shown(api: Reading) -> None:
+    database = api.world.databases[0]._db
+    stored = database.get(layout.META)
+    assert stored is not None
+    meta = msgspec.msgpack.decode(stored, type=layout.Meta)
+    database.put(layout.META, encode(msgspec.structs.replace(meta, rebuilding=True)))
+    assert "partition 0 " in (await api.get("/recipients"))["message"]
+    database.put(layout.META, encode(meta))
+    assert len(await api.all("/recipients")) == 20
+
+
+async def test_two_processes_make_one_list(redis_db: str, tmp_path: Path, api: Reading) -> None:
+    """As on two machines: each has a part of the partitions."""
+    async with query_process(api.world.state, redis_db) as second:
+        stamp = 1 << 60
+        await api.process.announcer.stop()
+        for partition, url in ((0, api.process.url), (1, second.url)):
+            said = msgspec.json.encode(wire.Announcement(url, stamp))
+            await api.world.redis.hset(wire.QUERIES, str(partition), said)
+        items = [item["recipient"] for item in await api.all("/recipients", limit=3)]
+        assert items == sorted(f"p{n}@example.com" for n in range(20))
+        newest = [item["recipient"] for item in await api.all("/recipients?sort=-last_event_at", limit=3)]
+        assert newest == [f"p{n}@example.com" for n in range(19, -1, -1)]
+
+
+async def test_only_who_has_the_secret_is_answered(api: Reading) -> None:
+    request = wire.RowsRequest(CAMPAIGN, (0, 1), ())
+    async with httpx.AsyncClient(base_url=api.process.url, trust_env=False) as client:
+        for headers, status in (
+            ({}, 401),
+            ({"authorization": "Bearer x"}, 401),
+            ({"authorization": "Bearer " + wire.token_of(b"another secret")}, 401),
+            ({"authorization": "Bearer ü".encode("latin-1")}, 401),
+            ({"authorization": "Bearer " + wire.token_of(SECRET)}, 200),
+        ):
+            answer = await client.post("/rows", content=wire.encode(request), headers=headers)  # type: ignore[arg-type]
+            assert answer.status_code == status
+        good = {"authorization": "Bearer " + wire.token_of(SECRET)}
+        for body in (b"", b"\x00", b"{}", b"x" * (2 << 20)):
+            assert (await client.post("/rows", content=body, headers=good)).status_code == 400
+        assert (await client.get("/rows", headers=good)).status_code == 405
+        assert (await client.post("/nothing", headers=good)).status_code == 404
+
+
+async def test_a_process_of_another_secret(redis_db: str, tmp_path: Path, api: Reading) -> None:
+    await api.process.announcer.stop()
+    async with query_process(api.world.state, redis_db, secret=b"another secret of another one"):
+        assert (await api.get("/recipients"))["status"] == 503
+
+
+async def test_a_broken_connection_costs_nothing(redis_db: str, tmp_path: Path, api: Reading) -> None:
+    """The process was started again on its old port: the kept connections are dead, the next ones are not."""
+    assert len(await api.all("/recipients")) == 20
+    process = api.api.context.queries._processes[api.process.url]
+    for _, writer in process._idle:
+        writer.transport.abort()
+    assert len(await api.all("/recipients")) == 20
+
+
+async def test_many_at_a_time(api: Reading) -> None:
+    documents = await asyncio.gather(*(api.get(f"/recipients?limit={1 + n % 20}") for n in range(150)))
+    assert [len(document["items"]) for document in documents] == [1 + n % 20 for n in range(150)]
+
+
+def test_partitions_of_another_folders_worker_are_not_announced() -> None:
+    owners = {
+        b"0": encode_owner("thisfolder-0"),
+        b"1": encode_owner("otherfolder-0"),
+        b"2": encode_owner("thisfolder-12"),
+        b"3": b"nonsense",
+        b"x": encode_owner("otherfolder-0"),
+    }
+    assert here({0, 1, 2, 3, 4}, owners, "thisfolder") == {0, 2, 3, 4}
+    assert here({0, 1}, {}, "") == {0, 1}
+
+
+def encode_owner(worker: str) -> bytes:
+    return msgspec.json.encode(Owner(worker, "/state/p0", 1))
+
+
+def test_no_folder_yet(tmp_path: Path) -> None:
+    partitions = Partitions(tmp_path / "nothing", SECRET)
+    assert partitions.refresh() == set()
+    (tmp_path / "nothing" / "p0").mkdir(parents=True)
+    (tmp_path / "nothing" / "p0" / "CURRENT").write_text("broken\n")
+    (tmp_path / "nothing" / "p0" / "IDENTITY").write_text("x")
+    (tmp_path / "nothing" / "p1x").mkdir()
+    assert partitions.refresh() == set()
+    with pytest.raises(Missing), partitions.using([0]):
+        pass
+
+
+async def test_redis_is_away(tmp_path: Path) -> None:
+    async with serving("redis://127.0.0.1:9/0", ready=False) as api:
+        answer = await api.get("/api/v1/campaigns/spring/recipients")
+        assert answer.status_code == 503

@@ -1,0 +1,134 @@
+"""`POST /api/v1/erasures`: which records it writes, and what it refuses without repeating it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.errors import TryLater
+from app.facts import ErasedRecord, decode_record
+from app.keys import recipient_partition
+from app.topics import FACTS, KafkaHeaders
+from tests.api.reading import recipient_of
+from tests.api.serving import PARTITIONS, Api, bearer, serving
+
+PATH = "/api/v1/erasures"
+
+
+class Log:
+    """A producer that keeps what it gets, or refuses the record of one campaign."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, int | None, ErasedRecord]] = []
+        self.refuses = ""
+
+    async def send(
+        self, topic: str, value: bytes, headers: KafkaHeaders, partition: int | None = None
+    ) -> None:
+        record = decode_record(value)
+        assert isinstance(record, ErasedRecord)
+        if record.campaign == self.refuses:
+            raise TryLater(2)
+        self.kept.append((topic, partition, record))
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+async def api(redis_db: str, log: Log) -> AsyncIterator[Api]:
+    async with serving(redis_db, producer=log) as running:
+        yield running
+
+
+async def erase(api: Api, body: Any, secret: str = "acme-all") -> tuple[int, dict[str, Any]]:
+    content = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = await api.http.post(PATH, headers=bearer(secret), **content)
+    return answer.status_code, answer.json()
+
+
+async def test_a_record_for_each_campaign_of_the_organisation_and_no_other(api: Api, log: Log) -> None:
+    assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 0})
+    for campaign in ("spring", "autumn", "ä/ö"):
+        await api.worker.publish(campaign, sent=1)
+    await api.worker.publish("theirs", sent=1, org="globex")
+    assert await erase(api, {"recipient": "  A@Example.COM "}) == (200, {"campaigns": 3})
+    assert {record.campaign for _, _, record in log.kept} == {"spring", "autumn", "ä/ö"}
+    for topic, partition, record in log.kept:
+        recipient = recipient_of("a@example.com", record.campaign)
+        assert (topic, record.org, record.recipients) == (FACTS, "acme", [recipient])
+        assert partition == recipient_partition(recipient, PARTITIONS)
+        assert abs(record.accepted_at_ms - api.context.clock() * 1000) < 60_000
+
+
+async def test_more_campaigns_than_are_sent_together(
+    api: Api, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.erasures.SENT_TOGETHER", 3)
+    for number in range(7):
+        await api.worker.publish(f"c{number}", sent=1)
+    assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 7})
+    assert {record.campaign for _, _, record in log.kept} == {f"c{number}" for number in range(7)}
+
+
+async def test_what_is_not_stored_is_no_200(api: Api, log: Log) -> None:
+    for campaign in ("spring", "autumn"):
+        await api.worker.publish(campaign, sent=1)
+    log.refuses = "autumn"
+    assert (await erase(api, {"recipient": "a@example.com"}))[0] == 503
+    log.refuses = ""
+    assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 2})
+
+
+async def test_before_all_campaigns_are_known_nothing_is_erased(redis_db: str, log: Log) -> None:
+    async with serving(redis_db, producer=log, ready=False) as api:
+        await api.worker.publish("spring", sent=1)
+        status, document = await erase(api, {"recipient": "a@example.com"})
+        assert (status, document["error"]) == (503, "try_later")
+        assert log.kept == []
+        await api.worker.ready()
+        assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 1})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hostile@example.com",
+        b'"hostile@example.com"',
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 10_000,
+        {"recipient": ""},
+        {"recipient": " "},
+        {"recipient": None},
+        {"recipient": 7},
+        {"recipient": ["hostile@example.com"]},
+        {"recipient": "hostile@example.com\nx"},
+        {"recipient": "hostile" * 100},
+        {"hostile@example.com": 1, "recipient": "a@example.com"},
+    ],
+)
+async def test_a_body_that_is_none_is_refused_and_not_repeated(api: Api, log: Log, body: Any) -> None:
+    await api.worker.publish("spring", sent=1)
+    status, document = await erase(api, body)
+    assert (status, document["error"]) == (400, "bad_erasure")
+    assert "hostile" not in document["message"]
+    assert log.kept == []
+
+
+async def test_who_may_and_how_much(api: Api, log: Log) -> None:
+    for secret, status in (("acme-read", 403), ("nobody", 401)):
+        assert (await erase(api, {"recipient": "a@example.com"}, secret))[0] == status
+    assert (await api.get(PATH, "acme-all")).status_code == 405
+    answer = await api.http.post(PATH, content=b"x" * 20_000, headers=bearer("acme-all"))
+    assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+    assert log.kept == []

@@ -1,0 +1,244 @@
+"""The lag monitor on a real Kafka and a real Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from api.lag import SILENT_S, STALE_AGE_MS, LagMonitor, LagReport, judge, topic_lags
+from api.log_positions import LogPositions, Place
+from api.metrics import Metrics
+from app.dead import mark
+from app.settings import Settings
+from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
+from tables.views import PARTITIONS
+from tests.support.kafka import fresh_topics
+
+FACT_PARTITIONS = 2
+
+
+# --- judging
+
+
+def test_nothing_behind() -> None:
+    rows, age_ms, reason = judge({("facts", 0): Place(5, 5)}, {}, now_ms=1000)
+    assert (rows[0].lag, age_ms, reason) == (0, 0, None)
+
+
+def test_the_oldest_of_both_topics_counts() -> None:
+    places = {("facts", 0): Place(9, 5), ("webhooks", 3): Place(7, 6)}
+    rows, age_ms, reason = judge(places, {("facts", 0): 900, ("webhooks", 3): 400}, now_ms=1000)
+    assert [row.lag for row in rows] == [4, 1]
+    assert (age_ms, reason) == (600, None)
+
+
+@pytest.mark.parametrize(
+    ("place", "oldest", "word"),
+    [
+        (Place(5, None, 0), {("facts", 0): 0}, "not known"),
+        (Place(5, 9), {}, "behind the log's end"),
+        (Place(5, 2), {}, "can't be read"),
+        (Place(5, 2), {("facts", 0): 1_000_000 - STALE_AGE_MS - 1}, "counting is behind"),
+    ],
+)
+def test_what_makes_it_stale(place: Place, oldest: dict[tuple[str, int], int], word: str) -> None:
+    _, _, reason = judge({("facts", 0): place}, oldest, now_ms=1_000_000)
+    assert reason is not None
+    assert word in reason
+
+
+def test_a_clock_that_is_behind_the_brokers_gives_no_negative_age() -> None:
+    _, age_ms, _ = judge({("facts", 0): Place(5, 2)}, {("facts", 0): 2000}, now_ms=1000)
+    assert age_ms == 0
+
+
+# --- asking
+
+
+@pytest.fixture
+def settings(kafka: str, redis_db: str, tmp_path: Path) -> Settings:
+    settings = Settings(kafka=kafka, redis=redis_db, partitions=FACT_PARTITIONS, data=tmp_path)
+    fresh_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def positions(settings: Settings) -> Iterator[LogPositions]:
+    positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS)
+    yield positions
+    positions.close()
+
+
+@pytest.fixture
+def monitor(positions: LogPositions) -> LagMonitor:
+    return LagMonitor(positions, Metrics())
+
+
+def measure(monitor: LagMonitor) -> LagReport:
+    """One round, once the clients have found the leaders of the topics just made."""
+    deadline = time.monotonic() + 10
+    while True:
+        report = monitor.measure()
+        words = report.reason or ""
+        if (not words.startswith("Kafka") and "can't be read" not in words) or time.monotonic() > deadline:
+            return report
+        time.sleep(0.05)
+
+
+def append(
+    settings: Settings,
+    topic: str,
+    partition: int,
+    n: int = 1,
+    value: bytes = b"x",
+    headers: KafkaHeaders | None = None,
+) -> None:
+    producer = Producer({"bootstrap.servers": settings.kafka, "acks": "all", "log_level": 2})
+    for _ in range(n):
+        producer.produce(topic, value, partition=partition, headers=headers)  # type: ignore[arg-type]
+        producer.flush(10)
+
+
+def commit(settings: Settings, partition: int, offset: int) -> None:
+    consumer = Consumer({"bootstrap.servers": settings.kafka, "group.id": NORMALIZE_GROUP, "log_level": 2})
+    consumer.commit(offsets=[TopicPartition(WEBHOOKS, partition, offset)], asynchronous=False)
+    consumer.close()
+
+
+def counted(settings: Settings, partition: int, offset: int) -> None:
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(PARTITIONS, str(partition), f"1:{offset}")
+
+
+def test_an_empty_installation_is_not_behind(monitor: LagMonitor) -> None:
+    report = measure(monitor)
+    assert (report.lag_ms, report.stale, report.ready, report.dead) == (0, False, True, 0)
+    assert len(report.partitions) == 8 + FACT_PARTITIONS
+
+
+def test_lag_follows_what_is_worked_off(monitor: LagMonitor, settings: Settings) -> None:
+    append(settings, WEBHOOKS, 3, n=2)
+    report = measure(monitor)
+    # Nobody has committed anything yet: how far normalize is isn't known.
+    assert report.stale
+    assert topic_lags(report) == {WEBHOOKS: 2, FACTS: 0}
+
+    commit(settings, 3, 1)
+    time.sleep(0.3)
+    report = measure(monitor)
+    assert not report.stale, report.reason
+    assert topic_lags(report)[WEBHOOKS] == 1
+    assert report.lag_ms is not None
+    assert 300 <= report.lag_ms < 5_000
+
+    commit(settings, 3, 2)
+    append(settings, FACTS, 1, n=3)
+    counted(settings, 1, 1)
+    report = measure(monitor)
+    assert topic_lags(report) == {WEBHOOKS: 0, FACTS: 2}
+    assert not report.stale
+
+    counted(settings, 1, 3)
+    report = measure(monitor)
+    assert (report.lag_ms, report.stale) == (0, False)
+
+
+def test_the_age_is_that_of_the_first_one_not_counted(monitor: LagMonitor, settings: Settings) -> None:
+    append(settings, FACTS, 0)
+    time.sleep(1.0)
+    append(settings, FACTS, 0)
+    counted(settings, 0, 0)
+    first = measure(monitor).lag_ms
+    counted(settings, 0, 1)
+    second = measure(monitor).lag_ms
+    assert first is not None
+    assert second is not None
+    assert 900 <= first - second + 200 <= 1600
+
+
+def test_several_partitions_behind_are_read_in_one_round(monitor: LagMonitor, settings: Settings) -> None:
+    for partition in range(8):
+        append(settings, WEBHOOKS, partition, n=2)
+        commit(settings, partition, 1)
+    report = measure(monitor)
+    assert topic_lags(report)[WEBHOOKS] == 8
+    assert not report.stale, report.reason
+    started = time.monotonic()
+    for _ in range(20):
+        measure(monitor)
+    assert (time.monotonic() - started) / 20 < 0.25
+
+
+def test_dead_letters_are_counted(monitor: LagMonitor, settings: Settings) -> None:
+    append(settings, DEAD, 0, n=3)
+    wait_for(lambda: measure(monitor).dead == 3)
+    value, headers = mark([0, 2])
+    append(settings, DEAD, 0, value=value, headers=headers)
+    append(settings, DEAD, 0)
+    wait_for(lambda: measure(monitor).dead == 4)
+    time.sleep(0.1)
+    assert measure(monitor).dead == 4
+
+
+def test_a_position_behind_the_end_is_stale(monitor: LagMonitor, settings: Settings) -> None:
+    counted(settings, 0, 50)
+    report = measure(monitor)
+    assert report.stale
+    assert report.reason is not None
+    assert "facts/0" in report.reason
+
+
+def test_redis_away(settings: Settings) -> None:
+    positions = LogPositions(settings.kafka, "redis://127.0.0.1:9/0", FACT_PARTITIONS)
+    report = measure(LagMonitor(positions, Metrics()))
+    assert (report.stale, report.ready, report.lag_ms) == (True, True, None)
+    positions.close()
+
+
+def test_kafka_away(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.log_positions.ASK_S", 0.5)
+    positions = LogPositions("127.0.0.1:9", redis_db, FACT_PARTITIONS)
+    started = time.monotonic()
+    report = LagMonitor(positions, Metrics()).measure()
+    assert (report.stale, report.ready) == (True, False)
+    assert time.monotonic() - started < 3
+    positions.close()
+
+
+def test_the_thread_keeps_the_report_fresh(settings: Settings) -> None:
+    positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS)
+    metrics = Metrics()
+    monitor = LagMonitor(positions, metrics)
+    assert monitor.report.stale
+    monitor.start()
+    try:
+        wait_for(lambda: not monitor.report.stale)
+        append(settings, FACTS, 0)
+        counted(settings, 0, 0)
+        wait_for(lambda: (monitor.report.lag_ms or 0) > 0, 1.5)
+        counted(settings, 0, 1)
+        wait_for(lambda: monitor.report.lag_ms == 0, 1.0)
+        assert b"lag_records{" in metrics.text()
+    finally:
+        monitor.stop()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
+    monitor = LagMonitor(positions, Metrics())
+    monitor._report = LagReport(at_ms=1, lag_ms=0, stale=False, reason=None, ready=True)
+    states = [(monitor.report.stale, monitor.report.ready)]
+    monitor._finished_at -= SILENT_S + 1
+    states.append((monitor.report.stale, monitor.report.ready))
+    assert states == [(False, True), (True, False)]

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.check import check
+from cli.main import COMMANDS, run
+from tests.support.processes import ROOT, environment
+
+
+def reports(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_example_is_right_and_nothing_is_written(tmp_path: Path) -> None:
+    done = reports("check", environ=environment(tmp_path / "var"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 organisations, 5 sources, 2 keys" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_is_one_line_and_status_2(tmp_path: Path) -> None:
+    done = reports("check", environ=environment(tmp_path, partitions="none"))
+    assert done.returncode == 2
+    assert done.stderr == "wrong: REPORTS_PARTITIONS: must be a whole number\n"
+    assert done.stdout == ""
+
+
+def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    wrong, _, _ = check(environment(tmp_path / "file", geoip="/not/there.mmdb"))
+    assert [line.partition(":")[0] for line in wrong] == ["REPORTS_DATA", "REPORTS_GEOIP"]
+    wrong, _, _ = check(environment(tmp_path / "file" / "below"))
+    assert [line.partition(":")[0] for line in wrong] == ["REPORTS_DATA"]
+
+
+def test_every_wrong_part_is_named_once(tmp_path: Path) -> None:
+    config = tmp_path / "reports.toml"
+    config.write_text(
+        """
+        [settings]
+        partitions = 0
+        color = "red"
+        """
+    )
+    wrong, _, _ = check(environment(tmp_path / "var", config=str(config), log_level="loud", kafka="x"))
+    assert [line.partition(":")[0] for line in wrong] == [
+        "REPORTS_LOG_LEVEL",
+        "REPORTS_KAFKA",
+        "settings.partitions",
+        "settings.color",
+    ]
+    config.write_text(
+        """
+        [other]
+        [orgs.a]
+        timezone = "Mars/Base"
+        keys.one = { secret = "env:NOT_THERE", scopes = ["read"] }
+        keys.two = { secret = "plain", scopes = ["read"] }
+        sources.s = { esp = "mailgnu" }
+        [orgs."b c"]
+        """
+    )
+    wrong, _, _ = check(environment(tmp_path / "var", config=str(config)))
+    assert [line.partition(":")[0] for line in wrong] == [
+        "other",
+        "orgs.a.timezone",
+        "orgs.a.keys.one.secret",
+        "orgs.a.keys.two.secret",
+        "orgs.a.sources.s.esp",
+        "orgs.b c",
+    ]
+
+
+def test_warnings_are_not_wrong(tmp_path: Path) -> None:
+    config = tmp_path / "reports.toml"
+    config.write_text('[orgs.a.sources.s]\nesp = "sendgrid"\ninsecure = true\n')
+    wrong, warnings, _ = check(environment(tmp_path / "var", config=str(config)))
+    assert wrong == []
+    assert [line.partition(":")[0] for line in warnings] == ["orgs.a.keys", "orgs.a.sources.s.insecure"]
+    config.write_text("")
+    assert [
+        line.partition(":")[0] for line in check(environment(tmp_path / "var", config=str(config)))[1]
+    ] == ["orgs"]
+
+
+@pytest.mark.parametrize("command", ["kafka", "redis", "up", "demo"])
+def test_a_wrong_configuration_refuses_to_start(tmp_path: Path, command: str) -> None:
+    done = reports(command, environ=environment(tmp_path, http="nowhere"))
+    assert done.returncode == 2
+    assert done.stderr == "reports: REPORTS_HTTP: must be host:port, not 'nowhere'\n"
+
+
+def test_help_costs_no_import_of_any_command() -> None:
+    program = (
+        "import sys; from cli.main import run; status = run(['--help']); "
+        "heavy = {'faust', 'confluent_kafka', 'starlette', 'rocksdict', 'redis', 'jgo', 'asyncio'} & set(sys.modules); "
+        "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
+def test_a_command_used_wrongly_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["no-such-command"]) == 2
+    assert run(["check", "--no-such-option"]) == 2
+    assert "no-such-option" in capsys.readouterr().err
+
+
+def test_main_is_a_console_script() -> None:
+    assert os.access(Path(sys.executable).with_name("reports"), os.X_OK), (
+        "the project is not installed: make setup"
+    )

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import base64
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from app.errors import ConfigError
+from cli.config import load_configuration, load_settings
+from tests.support.processes import CONFIG, ROOT, environment
+
+
+def write(folder: Path, text: str) -> dict[str, str]:
+    """An environment with this reports.toml."""
+    (folder / "reports.toml").write_text(text)
+    return environment(folder / "var", config=str(folder / "reports.toml"))
+
+
+KEY = '[orgs.a.keys.k]\nscopes = ["read"]\nsecret = "{}"\n'
+
+
+def test_the_example_works_as_it_is(tmp_path: Path) -> None:
+    settings, organisations = load_configuration(environment(tmp_path))
+    acme = organisations.by_id["acme"]
+    assert {key.name: key.scopes for key in acme.keys} == {
+        "dashboard": {"read", "write", "ops"},
+        "loader": {"read", "write", "ops"},
+    }
+    assert {name: source.esp for name, source in acme.sources.items()} == {
+        "news": "sendgrid",
+        "receipts": "mailgun",
+        "offers": "brevo",
+        "product": "resend",
+        "app": "generic",
+    }
+    assert (settings.data, len(settings.secret)) == (tmp_path, 64)
+    again = load_configuration(environment(tmp_path))
+    assert again == (settings, organisations)
+    for path in [tmp_path / "secret", *(tmp_path / "keys").iterdir()]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == [
+        "dashboard",
+        "loader",
+        "news.key",
+        "news.pub",
+        "offers.basic",
+        "product",
+        "receipts",
+    ]
+
+
+def test_the_made_key_pair_belongs_together(tmp_path: Path) -> None:
+    _, organisations = load_configuration(environment(tmp_path))
+    source = organisations.find_source("acme", "news")
+    assert source is not None
+    public = serialization.load_der_public_key(base64.b64decode(source.secrets[0], validate=True))
+    private = serialization.load_pem_private_key((tmp_path / "keys" / "news.key").read_bytes(), None)
+    assert private.public_key() == public
+
+
+def test_an_own_public_key_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    _, made = load_configuration(environment(tmp_path / "other"))
+    other = made.find_source("acme", "news")
+    assert other is not None
+    (tmp_path / "keys" / "news.pub").write_bytes(other.secrets[0] + b"\n")
+    _, organisations = load_configuration(environment(tmp_path))
+    source = organisations.find_source("acme", "news")
+    assert source is not None
+    assert source.secrets == other.secrets
+    assert not (tmp_path / "keys" / "news.key").exists()
+
+
+def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "news.pub").write_text("mine\n")
+    with pytest.raises(ConfigError, match=r"orgs\.acme\.sources\.news\.secrets"):
+        load_configuration(environment(tmp_path))
+
+
+def test_roles_that_start_together_agree(tmp_path: Path) -> None:
+    program = (
+        "from cli.config import load_configuration as load; s, o = load(); "
+        "print(s.secret.hex(), *(k.secret.hex() for k in o.by_id['acme'].keys), o.find_source('acme', 'news').secrets)"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    said = {process.communicate(timeout=30)[0] for process in started}
+    assert len(said) == 1
+    assert b"sendgrid" not in said.pop()
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_without_make_nothing_is_written(tmp_path: Path) -> None:
+    load_configuration(environment(tmp_path / "var"), make=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_env_and_file_references(tmp_path: Path) -> None:
+    environ = write(tmp_path, KEY.format("env:THE_KEY")) | {"THE_KEY": " from-environment\n"}
+    assert load_configuration(environ)[1].by_id["a"].keys[0].secret == b"from-environment"
+    (tmp_path / "the.key").write_bytes(b"from-file\n")
+    for reference in ("file:the.key", f"file:{tmp_path}/the.key"):
+        assert (
+            load_configuration(write(tmp_path, KEY.format(reference)))[1].by_id["a"].keys[0].secret
+            == b"from-file"
+        )
+
+
+@pytest.mark.parametrize(
+    ("reference", "what"),
+    [
+        ("env:NOT_THERE", "the environment has no NOT_THERE"),
+        ("file:not-there", "is not there"),
+        ("file:{data}/not-there", "is not there"),
+        ("file:{data}/keys/../not-there", "is not there"),
+        ("file:.", "can't be read"),
+        ("file:empty", "is empty"),
+    ],
+)
+def test_a_missing_secret_names_its_place(tmp_path: Path, reference: str, what: str) -> None:
+    (tmp_path / "empty").write_text("\n")
+    environ = write(tmp_path, KEY.replace("{}", reference))
+    with pytest.raises(ConfigError, match=what) as caught:
+        load_configuration(environ)
+    assert caught.value.setting == "orgs.a.keys.k.secret"
+    assert not (tmp_path / "var" / "not-there").exists()
+
+
+def test_the_set_secret_is_taken_and_nothing_made(tmp_path: Path) -> None:
+    settings = load_settings(environment(tmp_path, secret="a-secret-of-some-length"))
+    assert settings.secret == b"a-secret-of-some-length"
+    assert not (tmp_path / "secret").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("[settings]\npartitions = 0\n", "settings.partitions"),
+        ("settings = 1\n", "settings"),
+        ("[org.a]\n", "org"),
+    ],
+)
+def test_a_wrong_file(tmp_path: Path, text: str, setting: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_configuration(write(tmp_path, text))
+    assert caught.value.setting == setting
+
+
+def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_configuration(write(tmp_path, "[orgs\n"))
+    (tmp_path / "reports.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"REPORTS_CONFIG: .* can't be read"):
+        load_configuration(environment(tmp_path, config=str(tmp_path / "reports.toml")))
+    with pytest.raises(ConfigError, match=r"REPORTS_CONFIG: .* is not there"):
+        load_configuration(environment(tmp_path, config=str(tmp_path / "other.toml")))
+
+
+def test_a_data_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"REPORTS_DATA: .* can't be written to"):
+        load_settings(environment(tmp_path / "file" / "var"))
+
+
+def test_the_example_is_the_one_at_the_root() -> None:
+    assert CONFIG.is_file()
+
+
+def test_keys_of_each_kind_are_made(tmp_path: Path) -> None:
+    settings, organisations = load_configuration(
+        environment(tmp_path, config=str(CONFIG.parent / "examples" / "all-esps.toml"))
+    )
+    sources = organisations.by_id["acme"].sources
+    user, _, password = sources["brevo"].basic[0].partition(b":")
+    assert user == b"webhook" and len(password) == 48
+    assert len(bytes.fromhex(sources["mailgun"].secrets[0].decode())) == 24
+    pem = (settings.data / "keys" / "postal.rsa.key").read_bytes()
+    assert isinstance(serialization.load_pem_private_key(pem, None), rsa.RSAPrivateKey)

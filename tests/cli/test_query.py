@@ -1,0 +1,149 @@
+"""`reports query` as a process beside the real worker: started, killed, stopped, fed while it reads."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.query.wire import QUERIES
+from tests.support.stack import Stack
+
+PAGE = "/api/v1/campaigns/spring/recipients"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("query") / "stack", PARTITIONS="3") as running:
+        running.start_all()
+        send(running, 0, 50)
+        running.wait_for(lambda: running.summary("spring").get("sent") == 50, 20, "the first fifty")
+        running.wait_for(lambda: running.get(PAGE, key=running.key()).status_code == 200, 20, "pages")
+        yield running
+
+
+def send(stack: Stack, first: int, last: int) -> None:
+    events: list[dict[str, object]] = [
+        {
+            "type": "sent",
+            "campaign": "spring",
+            "recipient": f"p{n:04d}@example.com",
+            "at": 1_790_000_000_000 + n,
+        }
+        for n in range(first, last)
+    ]
+    assert stack.post_events(events).status_code == 200
+
+
+def page(stack: Stack, **parameters: str) -> Any:
+    answer = stack.get(PAGE, key=stack.key(), **parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_what_the_summary_counts_the_page_shows(stack: Stack) -> None:
+    """Never fewer rows than the numbers that are shown before: both come from the same write."""
+    total = 50
+    for _ in range(10):
+        send(stack, total, total + 30)
+        total += 30
+        while (shown := stack.summary("spring")["sent"]) != total:
+            assert len(page(stack, limit="500")["items"]) >= int(str(shown))
+        found = page(stack, limit="500")
+        assert len(found["items"]) == found["matching"] == total
+
+
+def test_it_is_killed_and_comes_again(stack: Stack) -> None:
+    before = page(stack)
+    stack.kill("query")
+    answer = stack.get(PAGE, key=stack.key())
+    assert answer.status_code == 503
+    assert "`query`" in answer.json()["message"]
+    assert stack.summary("spring")["sent"] == before["matching"]
+    stack.start("query")
+    stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+    assert page(stack)["items"] == before["items"]
+
+
+def test_an_orderly_end_takes_back_what_it_announced(stack: Stack) -> None:
+    with stack.redis_client() as redis:
+        assert len(redis.hgetall(QUERIES)) == 3
+        began = time.monotonic()
+        stack.stop("query")
+        assert time.monotonic() - began < 3
+        assert stack.processes["query"].returncode == 0
+        assert redis.hgetall(QUERIES) == {}
+        stack.start("query")
+        stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+
+
+def test_the_worker_dies_and_pages_are_there(stack: Stack) -> None:
+    total = page(stack)["matching"]
+    stack.kill("aggregate")
+    assert page(stack)["matching"] == total
+    assert len(page(stack, limit="500")["items"]) == total
+    send(stack, 5_000, 5_010)
+    stack.start("aggregate")
+    stack.wait_for(lambda: stack.summary("spring").get("sent") == total + 10, 30, "the ten")
+    assert len(page(stack, limit="500")["items"]) == total + 10
+
+
+def test_a_database_is_counted_anew(stack: Stack) -> None:
+    """Its folder was removed: a list is right or it is refused, never short."""
+    total = page(stack)["matching"]
+    stack.stop("aggregate")
+    for path in sorted((stack.data / "state" / "p1").iterdir()):
+        path.unlink()
+    (stack.data / "state" / "p1").rmdir()
+    stack.start("aggregate")
+    deadline = time.monotonic() + 30
+    right = 0
+    while right < 20:
+        answer = stack.get(PAGE, key=stack.key(), limit="500")
+        if answer.status_code == 200:
+            assert len(answer.json()["items"]) == total
+            right += 1
+        else:
+            assert answer.status_code == 503
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (stack.data / "state" / "p1" / "CURRENT").exists()
+
+
+def test_redis_is_emptied(stack: Stack) -> None:
+    with stack.redis_client() as redis:
+        redis.flushall()
+    total = 360
+    stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+    assert len(page(stack, limit="500")["items"]) == total
+
+
+def test_a_frozen_process_is_answered_for_in_time(stack: Stack) -> None:
+    stack.signal("query", signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert stack.get(PAGE, key=stack.key()).status_code == 503
+        assert time.monotonic() - began < 3
+        assert stack.get("/api/v1/campaigns/spring/summary", key=stack.key()).status_code == 200
+    finally:
+        stack.signal("query", signal.SIGCONT)
+    stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+
+
+def test_an_address_in_use_and_one_for_all_are_refused(stack: Stack, tmp_path: Path) -> None:
+    environ = stack.environ
+    for address, said in (
+        (stack.http, "is in use"),
+        ("0.0.0.0:0", "must name one address"),
+        ("nothing", "must be host:port"),
+    ):
+        stack.environ = environ | {"REPORTS_QUERY": address}
+        done = stack.run("query")
+        assert done.returncode == 2
+        assert done.stdout.startswith("reports: REPORTS_QUERY: ")
+        assert said in done.stdout
+    stack.environ = environ

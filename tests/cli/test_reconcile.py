@@ -1,0 +1,185 @@
+"""`reports reconcile` on a real database: silent where all is right, and naming whatever is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from rocksdict import Rdict
+
+from app import breakdown as b
+from app.contribution import METRICS
+from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Entry, Fact, FactsRecord, encode
+from app.keys import campaign_key, identity, recipient_key
+from cli.reconcile import reconcile
+from cli.verifier.compare import Comparison
+from tables import layout
+from tables.cache import RecipientCache
+from tables.layout import LAYOUT_VERSION, CampaignRow, Meta
+from tables.partition import PartitionDatabase
+from tables.reading import PartitionReader
+from tests.support.facts import detail_of
+
+SECRET = b"a secret of the tests"
+CAMPAIGN = campaign_key(SECRET, "acme", "spring")
+AT_MS = 1_790_000_000_000
+
+
+def entry(number: int, kind: int, at_ms: int) -> Entry:
+    recipient = recipient_key(SECRET, CAMPAIGN, f"r{number}@example.com")
+    detail, numbers = detail_of(
+        link=1 + number % 2 if kind == CLICKED else 0, place=1, agent=1, provider=1 + number % 2, variant=1
+    )
+    fact = Fact(identity(recipient, kind, str(at_ms)), at_ms, kind, 0, number, **numbers)
+    return Entry(recipient, f"r{number}@example.com", fact, encode(detail))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Thirty recipients; one of them opened far more often than a state keeps."""
+    entries = [entry(n, DELIVERED, AT_MS + n) for n in range(30)]
+    entries += [entry(n, OPENED, AT_MS + n * 1_000_000) for n in range(0, 30, 2)]
+    entries += [entry(n, CLICKED, AT_MS + n * 1_000_000) for n in range(0, 30, 5)]
+    entries += [entry(1, OPENED, AT_MS + n * 1000) for n in range(260)]
+    meta = Meta(LAYOUT_VERSION, 0, 1, "topic", "secret", 0)
+    opened = PartitionDatabase(tmp_path / "0", meta, SECRET, RecipientCache(1000))
+    for offset, start in enumerate(range(0, len(entries), 50)):
+        record = FactsRecord(FACTS_VERSION, "acme", "spring", AT_MS, entries[start : start + 50])
+        opened.apply([(offset, encode(record))])
+    opened.close()
+    return tmp_path / "0"
+
+
+def differences(path: Path) -> dict[tuple[str, str], int]:
+    result = Comparison()
+    with PartitionReader(path) as reader:
+        assert list(reconcile(reader, "partition 0", None, result))[-1] == 30
+    return {place: cell.differences for place, cell in result.cells.items() if cell.differences}
+
+
+def test_no_difference_where_there_is_none(database: Path) -> None:
+    assert differences(database) == {}
+
+
+def test_only_the_campaign_that_was_asked_for(database: Path) -> None:
+    result = Comparison()
+    with PartitionReader(database) as reader:
+        assert list(reconcile(reader, "partition 0", "autumn", result)) == [0]
+    assert result.cells == {}
+
+
+def first(db: Rdict, prefix: bytes) -> tuple[bytes, bytes]:
+    name, value = next(iter(db.items(from_key=prefix)))
+    assert isinstance(name, bytes)
+    assert name.startswith(prefix)
+    return name, value
+
+
+def wrong_pattern(db: Rdict) -> None:
+    name = layout.campaign_name(CAMPAIGN)
+    row = campaign_row(db)
+    row.patterns[max(row.patterns)] += 1
+    db.put(name, encode(row))
+
+
+def campaign_row(db: Rdict) -> CampaignRow:
+    stored = db.get(layout.campaign_name(CAMPAIGN))
+    assert stored is not None
+    return msgspec.msgpack.decode(stored, type=CampaignRow)
+
+
+def wrong_total(db: Rdict) -> None:
+    name = layout.campaign_name(CAMPAIGN)
+    row = campaign_row(db)
+    row.totals = [count + 1 for count in row.totals]
+    assert len(row.totals) == METRICS
+    db.put(name, encode(row))
+
+
+def lost_day(db: Rdict) -> None:
+    db.delete(first(db, b"D" + CAMPAIGN)[0])
+
+
+def lost_address(db: Rdict) -> None:
+    index = db.get_column_family(layout.INDEX)
+    index.delete(first(index, b"A" + CAMPAIGN)[0])
+
+
+def old_activity(db: Rdict) -> None:
+    index = db.get_column_family(layout.INDEX)
+    name, value = first(index, b"T" + CAMPAIGN)
+    index.put(name[:9] + (1).to_bytes(8, "big") + name[17:], value)
+
+
+def lost_row(db: Rdict) -> None:
+    db.delete(first(db, b"R" + CAMPAIGN + bytes((b.CITY,)))[0])
+
+
+def lost_name(db: Rdict) -> None:
+    db.delete(first(db, b"N" + CAMPAIGN + bytes((b.LINK,)))[0])
+
+
+def wrong_end(db: Rdict) -> None:
+    name, value = first(db, b"E" + CAMPAIGN)
+    db.put(name, value[:8] + (1).to_bytes(8, "big") + value[16:])
+
+
+def lost_end(db: Rdict) -> None:
+    db.delete(first(db, b"E" + CAMPAIGN)[0])
+
+
+def lost_click(db: Rdict) -> None:
+    index = db.get_column_family(layout.INDEX)
+    index.delete(first(index, b"F" + CAMPAIGN)[0])
+
+
+def lost_status(db: Rdict) -> None:
+    index = db.get_column_family(layout.INDEX)
+    index.delete(first(index, b"S" + CAMPAIGN)[0])
+
+
+def old_status(db: Rdict) -> None:
+    index = db.get_column_family(layout.INDEX)
+    name, value = first(index, b"S" + CAMPAIGN)
+    index.put(name[:10] + b"z" + name[11:], value)
+
+
+def lost_entry(db: Rdict) -> None:
+    log = db.get_column_family(layout.LOG)
+    log.delete(first(log, CAMPAIGN)[0])
+
+
+def lost_state(db: Rdict) -> None:
+    """As if a recipient had been forgotten: the sums, the indexes and the log still know of it."""
+    recipients = db.get_column_family(layout.RECIPIENTS)
+    names = [name for name, value in recipients.items() if b"r29@" in value]
+    assert len(names) == 1
+    recipients.put(names[0], recipients.get(first(recipients, CAMPAIGN)[0]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (wrong_pattern, ("sums", "patterns")),
+        (wrong_total, ("sums", "totals")),
+        (lost_day, ("sums", "quarters")),
+        (lost_address, ("index", "addresses")),
+        (old_activity, ("index", "activity")),
+        (lost_row, ("sums", "rows")),
+        (lost_name, ("sums", "names")),
+        (wrong_end, ("sums", "link ends")),
+        (lost_end, ("sums", "link ends")),
+        (lost_click, ("index", "clicks")),
+        (lost_status, ("index", "statuses")),
+        (old_status, ("index", "statuses")),
+        (lost_entry, ("log", "entries")),
+        (lost_state, ("log", "entries")),
+    ],
+)
+def test_a_difference_is_seen(database: Path, spoil: Callable[[Rdict], None], place: tuple[str, str]) -> None:
+    db = layout.open_database(database)
+    spoil(db)
+    db.close()
+    assert differences(database)[place] >= 1

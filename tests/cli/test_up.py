@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.errors import ConfigError, StateError
+from app.organisations import ApiKey, Organisation, Organisations
+from app.settings import Settings
+from cli.supervisor import STAGES
+from cli.up import is_ready, only_one, page_address, roles_of, sign_in_link, with_http_port
+
+
+def test_own_servers_only_where_none_are_set() -> None:
+    assert [role.name for role in roles_of(Settings(), 1, 1)] == [
+        "kafka",
+        "redis",
+        "api",
+        "normalize",
+        "aggregate",
+        "query",
+    ]
+    foreign = Settings(kafka="k:1", redis="redis://r:1/0")
+    assert [role.name for role in roles_of(foreign, 2, 1)] == [
+        "api",
+        "normalize",
+        "aggregate.1",
+        "aggregate.2",
+        "query",
+    ]
+    assert {role.stage for role in roles_of(Settings(), 1, 1)} <= {stage for stage, _ in STAGES}
+
+
+def test_a_port_in_use_is_refused_and_port_0_becomes_a_free_one() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"REPORTS_HTTP: 127.0.0.1:{port} can't be used"):
+            with_http_port(Settings(http=f"127.0.0.1:{port}"))
+    assert with_http_port(Settings(http=f"127.0.0.1:{port}")).http_port == port
+    assert with_http_port(Settings(http="127.0.0.1:0")).http_port > 0
+    with pytest.raises(ConfigError, match="REPORTS_HTTP"):
+        with_http_port(Settings(http="not-a-host.invalid:80"))
+
+
+def test_one_per_data_folder(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    with only_one(settings), pytest.raises(StateError, match="runs already"), only_one(settings):
+        pass
+    with only_one(settings):
+        pass
+
+
+def test_the_page_and_its_sign_in_link() -> None:
+    assert page_address(Settings(http="0.0.0.0:81")) == "http://127.0.0.1:81"
+    assert page_address(Settings(http="[::1]:81")) == "http://[::1]:81"
+    assert page_address(Settings(public_url="https://r.example")) == "https://r.example"
+    keys = tuple(
+        ApiKey(name=scope, org="a", secret=f"{scope}/ü".encode(), scopes=frozenset({scope}))
+        for scope in ("ops", "read")
+    )
+    organisations = Organisations({"a": Organisation(id="a", name="A", timezone="UTC", keys=keys)})
+    assert sign_in_link("http://h", organisations) == "http://h/#key=read%2F%C3%BC"
+    assert sign_in_link("http://h", Organisations()) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(b"HTTP/1.1 200 OK\r\n\r\n", True), (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False), (b"", False)],
+)
+async def test_readiness(answer: bytes, expected: bool) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readline()
+        assert asked == b"GET /readyz HTTP/1.1\r\n"
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        settings = Settings(http=f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await is_ready(settings) is expected
+    assert await is_ready(msgspec.structs.replace(settings, http="127.0.0.1:9")) is False

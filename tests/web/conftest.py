@@ -1,0 +1,43 @@
+"""One running stack with campaigns to look at, and a browser that looks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.browser import Tab, browsing
+from tests.support.stack import TWO_ORGS, Stack
+from tests.web.sample import campaign, hostile
+
+SPRING = 400
+"""Recipients of the campaign `spring`."""
+
+READER = """
+[orgs.acme.keys.reader]
+secret = "file:{data}/keys/reader"
+scopes = ["read"]
+"""
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("pages")
+    with Stack(folder, config=TWO_ORGS + READER, PARTITIONS="2", LOG_LEVEL="WARNING") as running:
+        running.start_all()
+        for events in (campaign("spring", SPRING), hostile()):
+            assert running.post_events(events).json()["refused"] == []
+        running.wait_for(lambda: running.summary("spring").get("sent") == SPRING, 60, "everything counted")
+        yield running
+
+
+@pytest.fixture
+async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
+    async with browsing(tmp_path) as tab:
+        yield tab
+
+
+async def signed_in(tab: Tab, stack: Stack, path: str = "/", address: str = "") -> None:
+    await tab.open(f"{address or stack.url}{path}#key={stack.key()}")
+    await tab.until("document.querySelector('main h1') && !document.querySelector('#key')")

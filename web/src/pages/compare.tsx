@@ -1,0 +1,115 @@
+// Campaigns side by side at the same age. Which ones, and at what age, stands in the address.
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEvery } from "../api/every";
+import { get } from "../api/http";
+import type { ComparedCampaign, Comparison, Count, Listed, Page } from "../api/types";
+import type { Line } from "../charts/lines";
+import { duration, number, percent } from "../format";
+import { lazy } from "../lazy";
+import { CountSwitch, Select, Switch } from "../parts/controls";
+import { Empty, Failed, Loading, Notice } from "../parts/states";
+import { Table } from "../parts/table";
+import { setTitle, Text } from "../parts/text";
+import { filter, filters, go, pathTo } from "../router";
+import { count } from "../settings";
+
+const MOST = 20;
+const EVERY_MS = 5_000;
+const AGES = [["1", "1 hour"], ["6", "6 hours"], ["24", "1 day"], ["48", "2 days"], ["168", "7 days"], ["720", "30 days"]] as const;
+const Drawn = lazy<{ label: string; lines: Line[] }>(() => import("../charts/lines").then((module) => module.default));
+type What = "opened" | "clicked";
+
+export function ComparePage() {
+  const asked = filters.value;
+  const campaigns = [...new Set(asked.getAll("campaign"))].slice(0, MOST);
+  const age = AGES.find(([hours]) => hours === asked.get("age_hours"))?.[0] ?? "48";
+  const what: What = asked.get("what") === "clicked" ? "clicked" : "opened";
+  const { answer, error } = useComparison(campaigns, age, count.value);
+  useEffect(() => setTitle("Compare"), []);
+  return (
+    <>
+      <div class="title"><h1 tabIndex={-1}>Compare</h1><CountSwitch /></div>
+      <Chooser chosen={campaigns} />
+      {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} />}</>}
+      {answer?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
+      {campaigns.length === 0
+        ? <Empty title="Choose campaigns to compare"><p>They stand side by side at the same age: hours since their mailing began.</p></Empty>
+        : answer === null ? !error && <Loading what="Comparing" /> : (
+          <section class="card" aria-label="Comparison">
+            <div class="title">
+              <h2>At the same age</h2>
+              <Select label="Age" value={age} choices={AGES} set={(value) => filter({ age_hours: value })} />
+              <Switch label="What is drawn" value={what} set={(value) => filter({ what: value })}
+                choices={[{ value: "opened", label: "Opened" }, { value: "clicked", label: "Clicked" }]} />
+            </div>
+            <Curves rows={answer.campaigns} what={what} />
+            <Rows rows={answer.campaigns} />
+            <p class="quiet small">Newest event counted {answer.as_of ? `${duration(Math.max(0, Date.now() - Date.parse(answer.as_of)))} ago` : "–"}, behind by {duration(answer.lag_ms)}.</p>
+          </section>
+        )}
+    </>
+  );
+}
+
+function useComparison(campaigns: string[], age: string, counted: Count) {
+  const query = new URLSearchParams([...campaigns.map((name) => ["campaign", name]), ["age_hours", age], ["count", counted]]).toString();
+  const load = (signal: AbortSignal) => get<Comparison>(`/api/v1/compare?${query}`, {}, signal);
+  return useEvery(campaigns.length ? load : null, EVERY_MS, [query]);
+}
+
+function choose(campaigns: string[]): void {
+  const query = new URLSearchParams(location.search);
+  query.delete("campaign");
+  for (const campaign of campaigns) query.append("campaign", campaign);
+  go(`${location.pathname}?${query}`);
+}
+
+function Chooser({ chosen }: { chosen: string[] }) {
+  const [listed, setListed] = useState<Listed[]>([]);
+  useEffect(() => {
+    const stop = new AbortController();
+    get<Page<Listed>>("/api/v1/campaigns", { limit: 500 }, stop.signal).then((page) => setListed(page.items), () => undefined);
+    return () => stop.abort();
+  }, []);
+  const left = listed.filter((item) => !chosen.includes(item.campaign));
+  const choices = [["", "Choose a campaign"] as const, ...left.map((item) => [item.campaign, (item.name ?? item.campaign).slice(0, 80)] as const)];
+  return (
+    <div class="chips">
+      {chosen.map((campaign) => (
+        <span key={campaign} class="chip">
+          <Text>{listed.find((item) => item.campaign === campaign)?.name ?? campaign}</Text>
+          <button type="button" class="plain icon" aria-label={`Remove ${campaign.slice(0, 80)}`} onClick={() => choose(chosen.filter((one) => one !== campaign))}>×</button>
+        </span>
+      ))}
+      {chosen.length < MOST && <Select label="Add" value="" choices={choices} set={(campaign) => { if (campaign) choose([...chosen, campaign]); }} />}
+    </div>
+  );
+}
+
+function Curves({ rows, what }: { rows: ComparedCampaign[]; what: What }) {
+  const lines = useMemo(() => rows.map((row) => ({
+    name: row.name ?? row.campaign,
+    points: row.curve.filter((point) => point.sent > 0).map((point): [number, number] => [point.age_hours, (100 * point[what]) / point.sent]),
+  })), [rows, what]);
+  return <Drawn label={`${what} in percent of sent, by age; the table below has the numbers`} lines={lines} />;
+}
+
+function Rows({ rows }: { rows: ComparedCampaign[] }) {
+  return (
+    <Table label="Comparison" rows={rows} keyOf={(row) => row.campaign} columns={[
+      {
+        title: "Campaign", wide: true, cell: (row) => (
+          <span class="keyed"><i class={`dot series-${rows.indexOf(row) % 6}`} aria-hidden="true" /><a href={pathTo("campaigns", row.campaign)}><Text>{row.name ?? row.campaign}</Text></a></span>
+        ),
+      },
+      { title: "Sent", number: true, cell: (row) => number(row.numbers.sent) },
+      { title: "Opened", number: true, cell: (row) => number(row.numbers.opened) },
+      { title: "Open rate", number: true, cell: (row) => <b>{percent(row.numbers.open_rate)}</b> },
+      { title: "Clicked", number: true, cell: (row) => number(row.numbers.clicked) },
+      { title: "Click rate", number: true, cell: (row) => <b>{percent(row.numbers.click_rate)}</b> },
+      { title: "Click-to-open", number: true, cell: (row) => percent(row.numbers.click_to_open_rate) },
+      { title: "Age", cell: (row) => (row.reached ? "reached" : "not that old yet") },
+    ]} />
+  );
+}

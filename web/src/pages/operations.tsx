@@ -1,0 +1,106 @@
+// The stream, for who looks after it: how far behind, how fast, who works, and what could not be read.
+
+import { signal } from "@preact/signals";
+import { useEffect, useMemo } from "preact/hooks";
+import { ApiError, get } from "../api/http";
+import type { Lag } from "../api/operations";
+import { session } from "../api/session";
+import { duration, moment, number } from "../format";
+import { perFrame } from "../live/report";
+import { LiveStream, type State } from "../live/stream";
+import { Needs } from "../parts/needs";
+import { Failed, Loading, Notice } from "../parts/states";
+import { WORDS } from "../parts/status";
+import { setTitle } from "../parts/text";
+import { DeadLetters } from "./operations/dead";
+import { Partitions } from "./operations/partitions";
+import { Workers } from "./operations/workers";
+
+type Watched = { lag: Lag | null; state: State; error: ApiError | null };
+
+function useLag() {
+  const live = useMemo(() => signal<Watched>({ lag: null, state: "connecting", error: null }), []);
+  useEffect(() => {
+    const frame = perFrame(live);
+    const stream = new LiveStream("/ops/live", ["lag"], {
+      data: (_, came) => frame.set((now) => ({ ...now, error: null, lag: came as Lag })),
+      state: (state) => frame.set((now) => ({ ...now, state })),
+      // A stream doesn't tell why it failed; a plain request does.
+      failed: async () => {
+        try {
+          await get("/ops/lag", {}, undefined, 1);
+          return true;
+        } catch (error) {
+          const known = error instanceof ApiError ? error : null;
+          frame.set((now) => ({ ...now, error: known }));
+          return known?.status !== 401 && known?.status !== 403;
+        }
+      },
+    });
+    return () => {
+      stream.close();
+      frame.stop();
+    };
+  }, [live]);
+  return live;
+}
+
+export function OperationsPage() {
+  useEffect(() => setTitle("Operations"), []);
+  return (
+    <>
+      <h1 tabIndex={-1}>Operations</h1>
+      <Needs scope="ops"><Watching /></Needs>
+    </>
+  );
+}
+
+function Watching() {
+  const { lag, state, error } = useLag().value;
+  const zone = session.value?.timezone ?? "UTC";
+  if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading how it goes" />;
+  return (
+    <>
+      <p class="status">
+        <span role="status" class={`light ${state}`}><i class="dot" aria-hidden="true" />{WORDS[state]}</span>
+        <span>As of <time dateTime={lag.at}>{moment(lag.at, zone, true)}</time></span>
+        <span>Times in {zone}</span>
+      </p>
+      {state !== "live" && state !== "connecting" && (
+        <Notice>{state === "offline" ? "You are offline." : "Connection lost."} The numbers are those of before, until it is back.</Notice>
+      )}
+      {lag.stale && <Notice>{lag.reason ? `How far counting is behind is not known: ${lag.reason}.` : "Counting is behind: the reports say that their numbers are stale."}</Notice>}
+      {lag.away !== null && lag.away.length > 0 && (
+        <Notice>Nobody counts {lag.away.length === 1 ? "partition" : "partitions"} {lag.away.map(number).join(", ")} of the facts at
+          the moment. What comes in for them is not lost, and is counted when a worker has taken them over.</Notice>
+      )}
+      <Figures lag={lag} />
+      <Partitions lag={lag} zone={zone} />
+      <Workers workers={lag.workers} zone={zone} />
+      <DeadLetters known={lag.dead_letters} zone={zone} />
+    </>
+  );
+}
+
+function rate(value: number | null | undefined): string {
+  return value === null || value === undefined ? number(null) : `${number(Math.round(value * 10) / 10)}/s`;
+}
+
+function Figures({ lag }: { lag: Lag }) {
+  const { delay, rates } = lag;
+  const known = (ms: number | null) => (ms === null ? number(null) : duration(ms));
+  return (
+    <section class="summary" aria-label="At a glance">
+      <dl class="tiles">
+        <Figure label="Behind by" value={duration(lag.lag_ms)} note={`${number(lag.lag.webhooks ?? null)} webhooks, ${number(lag.lag.facts ?? null)} facts wait`} />
+        <Figure label="From webhook to number" value={known(delay.p50_ms)} note={`99 of 100 within ${known(delay.p99_ms)}`} />
+        <Figure label="Webhooks" value={rate(rates.webhooks_in)} note={`${rate(rates.webhooks_out)} parsed`} />
+        <Figure label="Facts" value={rate(rates.facts_in)} note={`${rate(rates.facts_out)} counted`} />
+      </dl>
+    </section>
+  );
+}
+
+function Figure({ label, value, note }: { label: string; value: string; note: string }) {
+  return <div class="tile"><dt>{label}</dt><dd><b class="value">{value}</b><small>{note}</small></dd></div>;
+}

@@ -1,0 +1,91 @@
+import { useEffect, useState } from "preact/hooks";
+import { campaignPath, get, wordsOf } from "../../api/http";
+import type { Count, Link, Links } from "../../api/types";
+import { useShared } from "../../live/path";
+import { moment, number, percent } from "../../format";
+import { Empty } from "../../parts/states";
+import { OutLink, Text } from "../../parts/text";
+
+const SHOWN = 10;
+const CLICKERS = 10;
+
+export function LinksCard({ campaign, links, count, timezone }: { campaign: string; links: Links; count: Count; timezone: string }) {
+  const [all, setAll] = useState(false);
+  const rows = all ? links.rows : links.rows.slice(0, SHOWN);
+  return (
+    <section class="card" aria-label="Links">
+      <h2>Links</h2>
+      {links.rows.length === 0 && <Empty title="No clicks yet" />}
+      <ol class="links">{rows.map((row) => <LinkRow key={row.id} campaign={campaign} row={row} count={count} timezone={timezone} />)}</ol>
+      {links.rows.length > SHOWN && (
+        <button type="button" class="plain more" onClick={() => setAll(!all)}>
+          {all ? "Show fewer" : `Show all ${number(links.rows.length)}`}
+        </button>
+      )}
+      {links.other.links > 0 && (
+        <p class="quiet small">and {number(links.other.links)} more links with {number(links.other.total_clicks)} clicks</p>
+      )}
+    </section>
+  );
+}
+
+function LinkRow({ campaign, row, count, timezone }: { campaign: string; row: Link; count: Count; timezone: string }) {
+  const [open, setOpen] = useState(false);
+  const shared = useShared();
+  return (
+    <li>
+      <div class="link-row">
+        <span class="name"><OutLink to={row.link} /></span>
+        <span class="figure"><b>{number(row.total_clicks)}</b><small>clicks</small></span>
+        <span class="figure"><b>{number(row.unique_clicks)}</b><small>people</small></span>
+        <span class="figure"><b>{percent(row.share)}</b><small>of clicks</small></span>
+        <i class="bar" aria-hidden="true"><i style={{ width: `${row.share}%` }} /></i>
+      </div>
+      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary class="small">{shared ? "Where, and when" : "Who clicked, and where"}</summary>
+        {open && (
+          <div class="two">
+            {!shared && <Clickers campaign={campaign} row={row} count={count} />}
+            <div>
+              <h3>Positions in the mail</h3>
+              {row.positions.length === 0 && <p class="quiet small">The mail service doesn't tell them.</p>}
+              <ol class="pairs">
+                {row.positions.map((one) => (
+                  <li key={one.position}><span>Position {number(one.position)}</span><b>{number(one.total_clicks)}</b></li>
+                ))}
+              </ol>
+              <p class="quiet small">First click {moment(row.first_at, timezone)}, last click {moment(row.last_at, timezone)}</p>
+            </div>
+          </div>
+        )}
+      </details>
+    </li>
+  );
+}
+
+/** The report has those of the first links; of others they are asked for. */
+function Clickers({ campaign, row, count }: { campaign: string; row: Link; count: Count }) {
+  const [asked, setAsked] = useState<Link["top_clickers"]>(null);
+  const [error, setError] = useState("");
+  const missing = row.top_clickers === null;
+  useEffect(() => {
+    if (!missing) return;
+    const stop = new AbortController();
+    get<{ items: NonNullable<Link["top_clickers"]> }>(
+      campaignPath(campaign, `/links/${encodeURIComponent(row.id)}/clickers`), { count, limit: CLICKERS }, stop.signal,
+    ).then((answer) => setAsked(answer.items), (failure) => { if (!stop.signal.aborted) setError(wordsOf(failure)); });
+    return () => stop.abort();
+  }, [campaign, row.id, count, missing]);
+  const clickers = row.top_clickers ?? asked;
+  return (
+    <div>
+      <h3>Top clickers</h3>
+      {clickers === null && <p class="quiet small">{error || "Loading…"}</p>}
+      <ol class="pairs">
+        {clickers?.map((one, index) => (
+          <li key={one.recipient ?? index}>{one.recipient === null ? <span class="quiet">erased</span> : <Text>{one.recipient}</Text>}<b>{number(one.clicks)}</b></li>
+        ))}
+      </ol>
+    </div>
+  );
+}

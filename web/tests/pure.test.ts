@@ -1,0 +1,62 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { byDay } from "../src/charts/by-day";
+import { lettersOf } from "../src/charts/countries";
+import { paths } from "../src/charts/sparkline";
+import { duration, percent } from "../src/format";
+import { merged } from "../src/live/report";
+import { pauseMs } from "../src/live/stream";
+import { webAddress } from "../src/parts/text";
+import type { Report } from "../src/api/types";
+
+afterEach(() => vi.unstubAllGlobals());
+
+test("only addresses of the web become links", () => {
+  expect(webAddress("https://example.com/a")).toBe("https://example.com/a");
+  expect(webAddress("HTTP://EXAMPLE.com")).toBe("http://example.com/");
+  for (const other of ["javascript:alert(1)", " java\nscript:alert(1)", "data:text/html,x", "/campaigns", "//x.example", "", "mailto:a@b"]) {
+    expect(webAddress(other)).toBeNull();
+  }
+});
+
+test("hours become days of their own local date, on days of 23 and 25 hours too", () => {
+  const hour = (start: string, sent: number) => ({ start, sent, opened: 1, clicked: 0, total_opens: 2, total_clicks: 0 });
+  const days = byDay({
+    timezone: "Europe/Berlin", unit: "hour",
+    rows: [hour("2026-10-25T02:00:00+02:00", 1), hour("2026-10-25T02:00:00+01:00", 2), hour("2026-10-26T00:00:00+01:00", 4)],
+  });
+  expect(days.unit).toBe("day");
+  expect(days.rows.map((row) => [row.start, row.sent, row.total_opens])).toEqual([
+    ["2026-10-25T02:00:00+02:00", 3, 4], ["2026-10-26T00:00:00+01:00", 4, 2],
+  ]);
+});
+
+test("what comes replaces its sections, and a snapshot everything", () => {
+  const before = { campaign: "a", as_of: "1", summary: { sent: 1 }, links: { rows: [] } } as unknown as Report;
+  const after = merged(before, "change", { as_of: "2", summary: { sent: 2 } } as unknown as Report);
+  expect(after).toEqual({ campaign: "a", as_of: "2", summary: { sent: 2 }, links: { rows: [] } });
+  expect(after.links).toBe(before.links);
+  expect(merged(before, "snapshot", { campaign: "b" })).toEqual({ campaign: "b" });
+});
+
+test("pauses grow, have chance in them, and an end", () => {
+  expect([1, 2, 3, 20].map((failures) => pauseMs(failures, 0.5))).toEqual([500, 1000, 2000, 30000]);
+  expect(pauseMs(1, 0)).toBe(250);
+  expect(pauseMs(20, 0.999)).toBeLessThan(45_000);
+});
+
+test("numbers that are small or missing stay readable", () => {
+  expect(percent(null)).toBe("–");
+  expect(percent(41)).toMatch(/^41[.,]0\s?%$/);
+  expect(percent(0.04)).toMatch(/^0[.,]04\s?%$/);
+  expect([duration(null), duration(35), duration(120_000)]).toEqual(["unknown", "35 ms", "2 min"]);
+});
+
+test("a sparkline stays within its frame", () => {
+  expect(paths([], 100, 10)).toEqual({ line: "", area: "" });
+  expect(paths([0, 5, 10], 100, 10).line).toBe("M0.0 10.0L50.0 5.0L100.0 0.0");
+  expect(paths([3], 100, 10).line).toBe("M0.0 0.0L100 0.0");
+});
+
+test("the map knows its countries", () => {
+  expect([lettersOf("276", "Germany"), lettersOf(undefined, "Kosovo"), lettersOf("999", "x")]).toEqual(["DE", "XK", null]);
+});
