@@ -13,9 +13,7 @@ from typing import Final
 import msgspec
 import redis
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaException,
     TopicPartition,
 )
@@ -71,8 +69,10 @@ class LogPositions:
         self._consumer = Consumer(
             {
                 **common,
-                # Only named, never joined: records are read by assignment.
-                "group.id": "campaign-reports-lag",
+                # Never joined: records are read by assignment. It is normalize's group because only a consumer of a
+                # group can ask for its commits: the admin client's `list_consumer_group_offsets` ends the process
+                # (SIGSEGV) when the broker is not, or no longer, the group's coordinator (librdkafka issue 5040).
+                "group.id": NORMALIZE_GROUP,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 # Single records are wanted: no more than one batch of each partition is fetched.
@@ -102,7 +102,7 @@ class LogPositions:
         return found, self._dead.letters(self._dead_begin[1], dead_end)
 
     def places(self, ends: Mapping[Key, int]) -> dict[Key, Place]:
-        positions = self._committed() | self._counted()
+        positions = self.committed() | self._counted()
         unknown = [key for key in ends if key not in positions]
         begins = self._offsets(unknown, _earliest()) if unknown else {}
         places: dict[Key, Place] = {}
@@ -153,17 +153,13 @@ class LogPositions:
             self._admin = AdminClient(self._admin_settings)
             raise
 
-    def _committed(self) -> dict[Key, int]:
+    def committed(self) -> dict[Key, int]:
         """Positions of normalize in `webhooks`, where it has committed any."""
         partitions = [TopicPartition(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(NORMALIZE_GROUP, partitions)], request_timeout=ASK_S
-        )
-        answer = asked[NORMALIZE_GROUP].result(timeout=ASK_S * 1.5)
         return {
             (found.topic, found.partition): found.offset
-            for found in answer.topic_partitions or []
-            if found.error is None and found.offset != OFFSET_INVALID and found.offset >= 0
+            for found in self._consumer.committed(partitions, timeout=ASK_S)
+            if found.error is None and found.offset >= 0
         }
 
     def _counted(self) -> dict[Key, int]:

@@ -1,9 +1,9 @@
 """`GET /ops/workers`: who counts and who parses, which partitions they hold, what they are, and whether they live.
 
 Rules:
-- Both tell of themselves in Redis once a second (`tables.presence`). Kafka would know the members of their groups, too,
-  but asking it for them (`describe_consumer_groups` of confluent-kafka 2.16.1) crashed the process now and then while
-  the group was young: seen in tests on 2026-11-25.
+- Both tell of themselves in Redis once a second (`tables.presence`): Kafka knows the members of their groups, but not
+  what they are, nor whether a partition that they hold is open yet. (Asking it for groups isn't safe besides: see
+  `api.log_positions`.)
 - One that was silent for `SILENT_MS` is shown as not alive, and forgotten after `FORGOTTEN_MS`. `away` names the
   partitions whose holder is silent or unknown: what comes in for them is counted when somebody has taken them over.
 - A partition goes on with the verdict rules that it was counted by; `rebuild_needed` says that its worker's settings

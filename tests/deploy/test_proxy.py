@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from tests.api import serving
 from tests.support import locks, samples
-from tests.support.processes import ROOT, wait_until
+from tests.support.processes import ROOT
 from tests.support.sns import Signer
 from tests.support.stack import Stack, free_port
 
@@ -76,13 +76,8 @@ class Proxy:
         self.stack.start(name)
 
     def wait_instance(self, name: str) -> None:
-        def ready() -> bool:
-            with contextlib.suppress(httpx.HTTPError):
-                url = f"http://127.0.0.1:{self.instances[name]}/readyz"
-                return httpx.get(url, trust_env=False).status_code == 200
-            return False
-
-        wait_until(ready, 30, f"{name} ready")
+        url = f"http://127.0.0.1:{self.instances[name]}/readyz"
+        self.stack.wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, 60, f"{name} ready")
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:

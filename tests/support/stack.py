@@ -193,7 +193,18 @@ class Stack:
                 return found()
             return False
 
-        wait_until(asked, timeout_s, what)
+        try:
+            wait_until(asked, timeout_s, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; logs in {self.folder}{self._ends()}") from None
+
+    def _ends(self) -> str:
+        """Which processes have ended, how, and their last words: what a test that waited in vain wants to know."""
+        return "".join(
+            f"\n{name} has ended with {process.returncode}: {(self.folder / f'{name}.log').read_text()[-800:]}"
+            for name, process in self.processes.items()
+            if process.poll() is not None
+        )
 
     # Asking
 
