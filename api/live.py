@@ -46,8 +46,8 @@ RECHECK_S: Final = 30.0
 SHARED_RECHECK_S: Final = 1.0
 """The same of a shared link, which people revoke since somebody is not to see the report any more."""
 SEND_BUFFER_BYTES: Final = 32_768
-"""The kernel's share for one stream. By default it grows to megabytes, and a client that stopped reading would be
-noticed only when that is full."""
+"""What may wait to be sent for one stream, here and in the kernel. By default the kernel takes megabytes, and a client
+that stopped reading would be noticed only when they are full."""
 TRANSPORT: Final = "campaign_reports.transport"
 """Name under `scope["extensions"]` where the server's protocol class leaves its transport (`cli/api.py`)."""
 
@@ -128,8 +128,10 @@ class StreamResponse(EventSourceResponse):
 def _shrink_buffers(transport: asyncio.Transport) -> None:
     transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
     sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if sock is not None and sock.family != socket.AF_UNIX:
+        # Not SO_SNDBUF: that bounds what is on its way, too, and each such part of a large event would wait for an
+        # acknowledgement, which a receiver may hold back for 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, SEND_BUFFER_BYTES)
 
 
 def last_event_id(request: Request) -> str | None:

@@ -26,6 +26,7 @@ BENCHES = (
     "uniques",
     "exports",
     "report",
+    "page",
     "recovery",
     "start",
 )
