@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import (
     auth,
+    campaigns,
     clickers,
     compare,
     dead,
@@ -56,6 +57,7 @@ def api_routes() -> list[BaseRoute]:
         *tickets.routes(),
         *shares.routes(),
         *shared.routes(),
+        *campaigns.routes(),
         *reports.routes(),
         *recipients.routes(),
         *event_log.routes(),

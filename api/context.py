@@ -20,6 +20,7 @@ from api.rates import Rates
 from api.share_log import ShareLog
 from app.organisations import Organisations
 from app.settings import Settings
+from tables.campaign_list import CampaignList
 from tables.views import ViewReader
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ class Context:
     clock: Callable[[], float] = field(default=time.time)
     """Seconds since 1970; injected so that tests can let sessions expire."""
     queries: Queries = field(init=False)
+    campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)
 
     def __post_init__(self) -> None:
         self.queries = self.hub.queries
+        self.campaigns = CampaignList(self.redis)
         self.shares = ShareLog(self.settings.kafka)
         self.metrics.shares_fresh.set_function(lambda: float(self.shares.fresh))
 

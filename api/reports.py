@@ -1,4 +1,4 @@
-"""`GET /api/v1/campaigns` and a campaign's report: what Redis holds, as JSON.
+"""A campaign's report: what Redis holds, as JSON.
 
 Rules:
 - A campaign is looked up in the organisation of the caller's key, whatever the address says: another one's is 404.
@@ -9,8 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import Collection
 from typing import Final, cast
 
@@ -19,14 +17,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from api import parameters
-from api.auth import authenticate
 from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import (
-    COUNT,
-    CURSOR,
     FROM,
-    LIMIT,
     RATE,
     REPORT,
     SECTION_LIST,
@@ -37,11 +31,9 @@ from api.operations import (
     Operation,
     Parameter,
 )
-from api.paths import CAMPAIGNS
 from api.tops import clickers_of, complete_rows
 from api.viewers import REPORTS, Viewer, viewer_of
-from app import shapes, shapes_lists
-from app.keys import campaign_key
+from app import shapes
 from app.report import (
     ROWS_OF,
     Section,
@@ -55,48 +47,6 @@ from app.report import (
 from app.summary import Count
 from app.variants import Asked, variants
 from tables.views import View
-
-LIST_TOGETHER: Final = 50
-"""Views of a list's page that are asked for at once: a page of 500 must not take every connection to Redis."""
-_CURSOR: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-
-
-async def list_campaigns(request: Request) -> Response:
-    """{"items": [summary documents], "next": cursor or null, "matching": N}, newest activity first."""
-    context = context_of(request)
-    principal = authenticate(request, context, "read")
-    query = request.query_params
-    parameters.only(query, ("limit", "cursor", "count"))
-    count = parameters.count_of(query)
-    limit = parameters.whole_of(query, "limit", 50, 1, parameters.MAX_LIMIT)
-    start = _cursor(query.get("cursor"))
-    names = await context.views.campaigns(principal.org, start=start, count=limit)
-    matching = await context.views.campaign_count(principal.org)
-    epoch = await context.hub.epoch()
-    views: list[View | None] = []
-    for first in range(0, len(names), LIST_TOGETHER):
-        keys = [
-            campaign_key(context.secret, principal.org, name) for name in names[first : first + LIST_TOGETHER]
-        ]
-        views += await asyncio.gather(*(context.views.load(key, epoch=epoch, hours=False) for key in keys))
-    lag = context.lag.report
-    items = [
-        summary_document(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count)
-        for view in views
-        if view is not None
-    ]
-    after = start + len(names)
-    return json_response(
-        {"items": items, "next": str(after) if after < matching and names else None, "matching": matching}
-    )
-
-
-def _cursor(value: str | None) -> int:
-    if value is None:
-        return 0
-    if not _CURSOR.fullmatch(value):
-        raise parameters.bad("cursor", "must be the field next of an earlier answer")
-    return int(value)
 
 
 async def summary(request: Request) -> Response:
@@ -232,10 +182,6 @@ _SECTION_SHAPES: Final = {
     "clients": (shapes.ClientsDocument, "Clients, devices, systems and browsers"),
     "providers": (shapes.ProvidersDocument, "Mailbox providers and why they bounced"),
 }
-_LIST: Final = Operation(
-    about="The organisation's campaigns with their summaries, newest activity first",
-    answer=shapes_lists.Campaigns, parameters=(COUNT, LIMIT, CURSOR), scope="read",
-)  # fmt: skip
 _SUMMARY: Final = Operation(
     about="The summary of a campaign", answer=shapes.SummaryDocument, parameters=REPORT, scope="read"
 )
@@ -261,7 +207,7 @@ _REPORT: Final = Operation(
 
 
 def routes() -> list[BaseRoute]:
-    found: list[BaseRoute] = [ApiRoute("GET", CAMPAIGNS, list_campaigns, _LIST)]
+    found: list[BaseRoute] = []
     for one in REPORTS:
         found += (
             ApiRoute("GET", one + "/summary", summary, _SUMMARY),

@@ -76,13 +76,11 @@ def _campaign(campaign: str, end: str = "") -> str:
 
 
 def campaigns(
-    *, count: s.CountName = "all", limit: int | None = None, cursor: str | None = None
+    *, search: str | None = None, **asked: Unpack[Paged]
 ) -> ListCall[lists.Campaigns, s.SummaryDocument]:
-    return ListCall(
-        path="/api/v1/campaigns",
-        answer=lists.Campaigns,
-        query=_query({"count": count, "limit": limit, "cursor": cursor}),
-    )
+    """Newest activity first; with `search` those that have all its words in their id, name or subject."""
+    query = _query({"search": search, **asked})
+    return ListCall(path="/api/v1/campaigns", answer=lists.Campaigns, query=query)
 
 
 def section(campaign: str, name: str) -> Call[dict[str, object]]:

@@ -25,7 +25,9 @@ from tables.views import (
     SummaryPart,
     campaigns_name,
     fence_of,
+    names_name,
     pack_day,
+    renames_name,
     report_name,
     sections_name,
 )
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# KEYS: the hash to write (report or sections), campaigns of the organisation, the report.
+# KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames.
 # ARGV: partition, generation, offset, org, campaign, campaign key,
-# as_of_ms, then field, value pairs (without the partition's old fields where the generation is a new one).
+# as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the partition's old fields
+# where the generation is a new one).
 _PUBLISH: Final = """
 local p, gen, off = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local fence = redis.call('HGET', KEYS[1], 'f:' .. p)
@@ -52,9 +55,13 @@ if fence then
   end
 end
 redis.call('HSET', KEYS[1], 'f:' .. p, ARGV[2] .. ':' .. ARGV[3], 'org', ARGV[4], 'campaign', ARGV[5])
-for i = 8, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-if ARGV[7] ~= '' then redis.call('ZADD', KEYS[2], 'GT', ARGV[7], ARGV[5]) end
-local version = redis.call('HINCRBY', KEYS[3], 'v', 1)
+for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if ARGV[7] ~= '' then redis.call('ZADD', KEYS[3], 'GT', ARGV[7], ARGV[5]) end
+if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
+  redis.call('HSET', KEYS[4], ARGV[5], ARGV[8])
+  redis.call('INCR', KEYS[5])
+end
+local version = redis.call('HINCRBY', KEYS[2], 'v', 1)
 redis.call('PUBLISH', 'cr:tick', ARGV[6] .. ':' .. version)
 return version
 """
@@ -124,13 +131,15 @@ class ViewWriter:
                 fields += (f"s:{partition}", _encode(update.summary))
             for day, part in update.days.items():
                 fields += (f"d:{partition}:{day}", pack_day(day, part))
+            called: str | bytes = ""
             if update.labels is not None:
                 fields += ("labels", _encode(update.labels))
+                called = _encode(Labels(update.labels.name, update.labels.subject))
             as_of_ms = update.summary.as_of_ms if update.summary is not None else -1
-            report = report_name(update.key)
-            keys = [report, campaigns_name(update.org), report]
+            keys = _keys(report_name(update.key), update.key, update.org)
             args: list[str | bytes | int] = [
                 partition, fence.generation, fence.offset, update.org, update.campaign, update.key.hex(), as_of_ms,
+                called,
             ]  # fmt: skip
             calls.append((keys, [*args, *fields]))
         return calls
@@ -141,9 +150,9 @@ class ViewWriter:
         """(campaign key, organisation, campaign, section → packed part) as of `fence`, as the script takes them."""
         calls: list[Call] = []
         for key, org, campaign, parts in updates:
-            keys = [sections_name(key), campaigns_name(org), report_name(key)]
+            keys = _keys(sections_name(key), key, org)
             args: list[str | bytes | int] = [
-                partition, fence.generation, fence.offset, org, campaign, key.hex(), "",
+                partition, fence.generation, fence.offset, org, campaign, key.hex(), "", "",
             ]  # fmt: skip
             for section, packed in parts.items():
                 args += (f"x:{partition}:{section}", packed)
@@ -221,3 +230,7 @@ class ViewWriter:
             pipe.hset(DELAYS, worker, msgspec.json.encode(delays))
             pipe.hset(WORKERS, worker, msgspec.json.encode(said))
             await pipe.execute()
+
+
+def _keys(written: str, campaign: CampaignKey, org: str) -> list[str]:
+    return [written, report_name(campaign), campaigns_name(org), names_name(org), renames_name(org)]

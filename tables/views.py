@@ -3,14 +3,16 @@
 Redis never holds the only copy. `tables.view_writer` writes, `ViewReader` here reads. The keys, P being a partition
 of topic `facts`:
 - `cr:epoch`               a random word: another one means that Redis was emptied
-- `cr:v2:partitions`       hash P → "generation:offset": all facts below the offset are in the views
-- `cr:v2:repairs`          hash P → token of the repair under way
-- `cr:v2:partitions:sections`, `cr:v2:repairs:sections`: the same of the sections, published less often
+- `cr:v3:partitions`       hash P → "generation:offset": all facts below the offset are in the views
+- `cr:v3:repairs`          hash P → token of the repair under way
+- `cr:v3:partitions:sections`, `cr:v3:repairs:sections`: the same of the sections, published less often
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
-- `cr:v2:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
+- `cr:v3:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
   "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day
-- `cr:v2:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
-- `cr:v2:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
+- `cr:v3:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
+- `cr:v3:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
+- `cr:v3:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v3:renames:<org>` counts how
+  often that hash changed (`tables.campaign_list`)
 - channel `cr:tick`         "<campaign key>:<version>" whenever a view has changed
 
 Rules:
@@ -42,7 +44,7 @@ from tables.section_merge import merge_parts, unpack_part
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-FORMAT: Final = "cr:v2:"
+FORMAT: Final = "cr:v3:"
 """Another format of what is packed in here gets another number: then all is published anew."""
 EPOCH: Final = "cr:epoch"
 PARTITIONS: Final = FORMAT + "partitions"
@@ -64,6 +66,14 @@ def sections_name(campaign: CampaignKey) -> str:
 
 def campaigns_name(org: str) -> str:
     return FORMAT + "campaigns:" + org
+
+
+def names_name(org: str) -> str:
+    return FORMAT + "names:" + org
+
+
+def renames_name(org: str) -> str:
+    return FORMAT + "renames:" + org
 
 
 class SummaryPart(msgspec.Struct, array_like=True):
@@ -152,7 +162,7 @@ _PLAIN_BYTES: Final = 200
 _encode = msgspec.msgpack.Encoder().encode
 _summary_part = msgspec.msgpack.Decoder(SummaryPart)
 _day_part = msgspec.msgpack.Decoder(DayPart)
-_labels = msgspec.msgpack.Decoder(Labels)
+decode_labels = msgspec.msgpack.Decoder(Labels).decode
 
 
 class Fence(msgspec.Struct, frozen=True, order=True):
@@ -242,15 +252,7 @@ class ViewReader:
                 pipe.hlen(SECTION_PARTITIONS)
                 pipe.hmget(sections_name(campaign), [f"x:{p}:{section}" for p, section in parts])
             known, answer, *rest = await pipe.execute()
-        fields: dict[bytes, bytes] = (
-            answer
-            if hours
-            else {
-                name.encode(): value
-                for name, value in zip(self._summary_fields, answer, strict=True)
-                if value is not None
-            }
-        )
+        fields: dict[bytes, bytes] = answer if hours else self._fields(answer)
         view = view_of(fields, epoch=epoch, complete=known >= self._partitions, hours=hours)
         if view is not None and rest:
             view.complete = view.complete and rest[0] >= self._partitions
@@ -262,10 +264,22 @@ class ViewReader:
             )
         return view
 
-    async def campaigns(self, org: str, *, start: int, count: int) -> list[str]:
-        """Names of an organisation's campaigns, newest activity first."""
-        names = cast(list[bytes], await self._redis.zrevrange(campaigns_name(org), start, start + count - 1))
-        return [name.decode() for name in names]
+    async def load_summaries(self, campaigns: Sequence[CampaignKey], *, epoch: str) -> list[View | None]:
+        """Views without hours and sections, as `load` gives them, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hlen(PARTITIONS)
+            for campaign in campaigns:
+                pipe.hmget(report_name(campaign), self._summary_fields)
+            known, *answers = await pipe.execute()
+        complete = known >= self._partitions
+        return [
+            view_of(self._fields(answer), epoch=epoch, complete=complete, hours=False) for answer in answers
+        ]
+
+    def _fields(self, answer: Sequence[bytes | None]) -> dict[bytes, bytes]:
+        """What HMGET of `_summary_fields` says."""
+        names = self._summary_fields
+        return {name.encode(): value for name, value in zip(names, answer, strict=True) if value is not None}
 
     async def every_campaign(self, org: str) -> list[str] | None:
         """Names of all of an organisation's campaigns; None where it can't be said (Redis is being filled again)."""
@@ -274,9 +288,6 @@ class ViewReader:
             pipe.zrange(campaigns_name(org), 0, -1)
             known, names = await pipe.execute()
         return [name.decode() for name in names] if known >= self._partitions else None
-
-    async def campaign_count(self, org: str) -> int:
-        return int(await self._redis.zcard(campaigns_name(org)))
 
 
 def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours: bool) -> View | None:
@@ -293,7 +304,7 @@ def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours:
         patterns={},
         totals=[0] * METRICS,
         overflow=[0] * METRICS,
-        labels=_labels.decode(fields[b"labels"]) if b"labels" in fields else Labels(),
+        labels=decode_labels(fields[b"labels"]) if b"labels" in fields else Labels(),
         quarters=None,
     )
     days: list[tuple[int, bytes]] = []

@@ -125,6 +125,7 @@ PATHS = {
     "address": "a@example.com",
 }
 ASKED: dict[str, tuple[Json, ...]] = {
+    "/api/v1/campaigns": ({}, {"search": "spring", "count": "people"}, {"limit": 1, "search": "none"}),
     "/api/v1/campaigns/{campaign}/variants": ({}, {"x": "subject", "y": "content"}, {"rate": "bounce_rate"}),
     "/api/v1/campaigns/{campaign}/timeline": (
         {},

@@ -67,6 +67,7 @@ def reads(link: str, letter: int) -> list[Call[Any]]:
     c = "spring"
     return [
         calls.campaigns(limit=1),
+        calls.campaigns(search="spring", count="people", timezone="Asia/Kathmandu"),
         calls.report(c),
         calls.report(c, sections=["summary", "links"], count="people", timezone="Asia/Kathmandu"),
         calls.summary(c),

@@ -12,7 +12,7 @@ from tests.support.stack import Stack
 
 def generations(stack: Stack) -> set[bytes]:
     with stack.redis_client() as client:
-        return {text.partition(b":")[0] for text in client.hvals("cr:v2:partitions")}
+        return {text.partition(b":")[0] for text in client.hvals("cr:v3:partitions")}
 
 
 def test_from_recipients_from_the_log_and_by_other_rules(
