@@ -4,6 +4,7 @@ import type { Count, Link, Links } from "../../api/types";
 import { useShared } from "../../live/path";
 import { moment, number, percent } from "../../format";
 import { Empty } from "../../parts/states";
+import { useStill } from "../../parts/still";
 import { OutLink, Text } from "../../parts/text";
 
 const SHOWN = 10;
@@ -11,12 +12,17 @@ const CLICKERS = 10;
 
 export function LinksCard({ campaign, links, count, timezone }: { campaign: string; links: Links; count: Count; timezone: string }) {
   const [all, setAll] = useState(false);
-  const rows = all ? links.rows : links.rows.slice(0, SHOWN);
+  const rows = useStill(
+    all ? links.rows : links.rows.slice(0, SHOWN),
+    (row) => row.id,
+    (row) => <LinkRow key={row.id} campaign={campaign} row={row} count={count} timezone={timezone} />,
+    [campaign, count, timezone],
+  );
   return (
     <section class="card" aria-label="Links">
       <h2>Links</h2>
       {links.rows.length === 0 && <Empty title="No clicks yet" />}
-      <ol class="links">{rows.map((row) => <LinkRow key={row.id} campaign={campaign} row={row} count={count} timezone={timezone} />)}</ol>
+      <ol class="links">{rows}</ol>
       {links.rows.length > SHOWN && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
           {all ? "Show fewer" : `Show all ${number(links.rows.length)}`}
