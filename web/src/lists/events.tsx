@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import type { LoggedEvent } from "../api/types";
 import { country, moment, number, rowName } from "../format";
 import { OutLink, Text } from "../parts/text";
-import { pathTo } from "../router";
+import { Who } from "./who";
 import { named, reasonWords, TYPES, variantWords, VERDICTS } from "./words";
 
 export function Events({ events, campaign, zone, who }: {
@@ -30,11 +30,6 @@ function Row({ event, campaign, zone, who }: { event: LoggedEvent; campaign: str
       </details>
     </li>
   );
-}
-
-export function Who({ campaign, recipient }: { campaign: string; recipient: string | null }) {
-  if (recipient === null) return <span class="quiet">an erased person</span>;
-  return <a href={pathTo("campaigns", campaign, "recipients", recipient)}><Text>{recipient}</Text></a>;
 }
 
 function About({ event }: { event: LoggedEvent }) {

@@ -7,7 +7,7 @@ import type { Recipient, Recipients } from "../api/types";
 import { country, DASH, moment, number, rowName } from "../format";
 import { page, useAnswer } from "../lists/answer";
 import { useChoices } from "../lists/choices";
-import { Who } from "../lists/events";
+import { Who } from "../lists/who";
 import { Export } from "../lists/export";
 import { asked, ClearFilters, SelectField, TextField, VariantFields } from "../lists/fields";
 import { ListCard } from "../lists/list-card";

@@ -2,8 +2,9 @@
 
 import { useEffect } from "preact/hooks";
 import { may, session } from "../api/session";
-import type { Report, Summary } from "../api/types";
+import type { Count, Report, Summary } from "../api/types";
 import { number, percent } from "../format";
+import { useListTo } from "../lists/to";
 import { useReport } from "../live/report";
 import { CountSwitch } from "../parts/controls";
 import { Empty, Failed, Loading } from "../parts/states";
@@ -43,7 +44,7 @@ export function Sections({ campaign, report, timezone, home }: { campaign: strin
   const { summary, timeline, links, places, clients, providers, variants } = report;
   return (
     <>
-      {summary && <SummaryTiles summary={summary} />}
+      {summary && <SummaryTiles campaign={campaign} summary={summary} count={report.count} />}
       {timeline && <TimelineCard campaign={campaign} timeline={timeline} asOf={report.as_of} count={report.count} home={home} />}
       {summary && (
         <div class="two">
@@ -52,31 +53,38 @@ export function Sections({ campaign, report, timezone, home }: { campaign: strin
         </div>
       )}
       {links && <LinksCard campaign={campaign} links={links} count={report.count} timezone={timezone} />}
-      {variants && variants.rows.length > 0 && <VariantsCard variants={variants} />}
-      {places && <PlacesCard places={places} />}
+      {variants && variants.rows.length > 0 && <VariantsCard campaign={campaign} variants={variants} />}
+      {places && <PlacesCard campaign={campaign} places={places} />}
       {clients && <ClientsCard clients={clients} />}
       {providers && <ProvidersCard rows={providers.rows} />}
     </>
   );
 }
 
-function SummaryTiles({ summary }: { summary: Summary }) {
+function SummaryTiles({ campaign, summary, count }: { campaign: string; summary: Summary; count: Count }) {
+  const list = useListTo(campaign);
+  const to = (status: string) => list("recipients", { status });
+  const who = count === "people" ? " (people only)" : "";
   return (
     <section class="summary" aria-label="Summary">
       <dl class="tiles">
-        <Tile label="Sent" value={summary.sent} />
-        <Tile label="Delivered" value={summary.delivered} rate={summary.delivery_rate} of="of sent" />
-        <Tile label="Opened" value={summary.opened} rate={summary.open_rate} of="of sent">
+        <Tile label="Sent" value={summary.sent} to={to("sent")} who="Recipients to whom the mail was sent" />
+        <Tile label="Delivered" value={summary.delivered} rate={summary.delivery_rate} of="of sent"
+          to={to("delivered")} who="Recipients whose mail was delivered" />
+        <Tile label="Opened" value={summary.opened} rate={summary.open_rate} of="of sent" to={to("opened")} who={`Recipients who opened${who}`}>
           <small>{number(summary.total_opens)} opens in all</small>
         </Tile>
-        <Tile label="Clicked" value={summary.clicked} rate={summary.click_rate} of="of sent">
+        <Tile label="Clicked" value={summary.clicked} rate={summary.click_rate} of="of sent" to={to("clicked")} who={`Recipients who clicked${who}`}>
           <small>{percent(summary.click_to_open_rate)} of openers, {number(summary.total_clicks)} clicks in all</small>
         </Tile>
       </dl>
       <dl class="tiles lesser">
-        <Tile label="Bounced" value={summary.bounced} rate={summary.bounce_rate} of="of sent" />
-        <Tile label="Complained" value={summary.complained} rate={summary.complaint_rate} of="of sent" />
-        <Tile label="Unsubscribed" value={summary.unsubscribed} rate={summary.unsubscribe_rate} of="of sent" />
+        <Tile label="Bounced" value={summary.bounced} rate={summary.bounce_rate} of="of sent"
+          to={to("bounced")} who="Recipients whose mail bounced" />
+        <Tile label="Complained" value={summary.complained} rate={summary.complaint_rate} of="of sent"
+          to={to("complained")} who="Recipients who complained" />
+        <Tile label="Unsubscribed" value={summary.unsubscribed} rate={summary.unsubscribe_rate} of="of sent"
+          to={to("unsubscribed")} who="Recipients who unsubscribed" />
       </dl>
     </section>
   );

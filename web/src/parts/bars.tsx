@@ -3,8 +3,9 @@
 import { useState } from "preact/hooks";
 import { number, rowName } from "../format";
 import { Text } from "./text";
+import { Figure } from "./tiles";
 
-export type Bar = { key: string; name: string; value: number; aside?: string };
+export type Bar = { key: string; name: string; value: number; aside?: string; to?: string | undefined; says?: string };
 
 export function Bars({ title, unit, bars, shown = 8 }: { title: string; unit: string; bars: readonly Bar[]; shown?: number }) {
   const [all, setAll] = useState(false);
@@ -17,7 +18,7 @@ export function Bars({ title, unit, bars, shown = 8 }: { title: string; unit: st
         {(all ? bars : bars.slice(0, shown)).map((bar) => (
           <li key={bar.key}>
             <span class="name"><Text>{rowName(bar.name)}</Text>{bar.aside && <span class="quiet small"> <Text>{bar.aside}</Text></span>}</span>
-            <b>{number(bar.value)}</b>
+            <Figure value={bar.value} to={bar.to} says={bar.says ?? title} />
             <i class="bar" aria-hidden="true"><i style={{ width: `${(100 * bar.value) / most}%` }} /></i>
           </li>
         ))}

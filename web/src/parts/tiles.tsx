@@ -3,19 +3,26 @@
 import { number, percent } from "../format";
 import type { Verdicts } from "../api/types";
 
-export function Tile({ label, value, rate, of, children }: {
-  label: string; value: number; rate?: number | null; of?: string; children?: preact.ComponentChildren;
+/** `to`: the list of those whom the number counts; `who` says who they are. */
+export function Tile({ label, value, rate, of, to, who, children }: {
+  label: string; value: number; rate?: number | null; of?: string; to?: string | undefined; who?: string; children?: preact.ComponentChildren;
 }) {
   return (
     <div class="tile">
       <dt>{label}</dt>
       <dd>
-        <b class="value">{number(value)}</b>
+        <Figure class="value" value={value} to={to} says={who ?? label} />
         {rate !== undefined && <span class="rate">{percent(rate)}{of && <small> {of}</small>}</span>}
         {children}
       </dd>
     </div>
   );
+}
+
+/** A number that leads to the rows behind it, where there is a list of them. */
+export function Figure({ value, to, says, class: name }: { value: number; to: string | undefined; says: string; class?: string }) {
+  if (to === undefined) return <b class={name}>{number(value)}</b>;
+  return <b class={name}><a class="to-list" href={to} title={says} aria-label={`${number(value)}: ${says}`}>{number(value)}</a></b>;
 }
 
 const VERDICTS = [

@@ -1,11 +1,14 @@
 import { useEffect, useState } from "preact/hooks";
 import { campaignPath, get, wordsOf } from "../../api/http";
 import type { Count, Link, Links } from "../../api/types";
+import { clicksOf, isLink, useListTo } from "../../lists/to";
+import { Who } from "../../lists/who";
 import { useShared } from "../../live/path";
 import { moment, number, percent } from "../../format";
 import { Empty } from "../../parts/states";
 import { useStill } from "../../parts/still";
-import { OutLink, Text } from "../../parts/text";
+import { OutLink } from "../../parts/text";
+import { Figure } from "../../parts/tiles";
 
 const SHOWN = 10;
 const CLICKERS = 10;
@@ -38,12 +41,14 @@ export function LinksCard({ campaign, links, count, timezone }: { campaign: stri
 function LinkRow({ campaign, row, count, timezone }: { campaign: string; row: Link; count: Count; timezone: string }) {
   const [open, setOpen] = useState(false);
   const shared = useShared();
+  const to = useListTo(campaign);
+  const one = isLink(row.id);
   return (
     <li>
       <div class="link-row">
         <span class="name"><OutLink to={row.link} /></span>
-        <span class="figure"><b>{number(row.total_clicks)}</b><small>clicks</small></span>
-        <span class="figure"><b>{number(row.unique_clicks)}</b><small>people</small></span>
+        <span class="figure"><Figure value={row.total_clicks} to={one ? to("events", clicksOf(row.id, count)) : undefined} says="clicks of this link" /><small>clicks</small></span>
+        <span class="figure"><Figure value={row.unique_clicks} to={one ? to("recipients", { link: row.id }) : undefined} says="recipients who clicked this link" /><small>people</small></span>
         <span class="figure"><b>{percent(row.share)}</b><small>of clicks</small></span>
         <i class="bar" aria-hidden="true"><i style={{ width: `${row.share}%` }} /></i>
       </div>
@@ -89,7 +94,7 @@ function Clickers({ campaign, row, count }: { campaign: string; row: Link; count
       {clickers === null && <p class="quiet small">{error || "Loading…"}</p>}
       <ol class="pairs">
         {clickers?.map((one, index) => (
-          <li key={one.recipient ?? index}>{one.recipient === null ? <span class="quiet">erased</span> : <Text>{one.recipient}</Text>}<b>{number(one.clicks)}</b></li>
+          <li key={one.recipient ?? index}><Who campaign={campaign} recipient={one.recipient} /><b>{number(one.clicks)}</b></li>
         ))}
       </ol>
     </div>

@@ -2,13 +2,15 @@ import { useState } from "preact/hooks";
 import type { Places } from "../../api/types";
 import { country } from "../../format";
 import { InSight, lazy } from "../../lazy";
+import { isCountry, useListTo } from "../../lists/to";
 import { Bars } from "../../parts/bars";
 import { Switch } from "../../parts/controls";
 
 const WorldMap = lazy<{ places: Places; by: By }>(() => import("../../charts/map").then((module) => module.default));
 export type By = "opens" | "clicks";
 
-export function PlacesCard({ places }: { places: Places }) {
+export function PlacesCard({ campaign, places }: { campaign: string; places: Places }) {
+  const to = useListTo(campaign);
   const [by, setBy] = useState<By>("opens");
   const descending = <Row extends { opens: number; clicks: number }>(rows: Row[]) =>
     by === "opens" ? rows : [...rows].sort((one, other) => other.clicks - one.clicks);
@@ -21,7 +23,11 @@ export function PlacesCard({ places }: { places: Places }) {
       </div>
       <InSight height="320px"><WorldMap places={places} by={by} /></InSight>
       <div class="two">
-        <Bars title="Countries" unit={by} bars={descending(places.countries).map((row) => ({ key: row.country, name: country(row.country), value: row[by] }))} />
+        <Bars title="Countries" unit={by} bars={descending(places.countries).map((row) => ({
+          key: row.country, name: country(row.country), value: row[by],
+          to: isCountry(row.country) ? to("recipients", { country: row.country }) : undefined,
+          says: `${by} there; the list shows the recipients whose own country it is`,
+        }))} />
         <Bars title="Cities" unit={by} bars={descending(places.cities).map((row) => ({
           key: `${row.country}/${row.city}`, name: row.city,
           ...(row.country && row.country !== row.city ? { aside: country(row.country) } : {}), value: row[by],
