@@ -1,4 +1,4 @@
-"""Webhook sent → first message of the event stream whose total includes it, at 1,000 events a second.
+"""Webhook sent → first message of the event stream whose total includes it, at 1,000 events a second; → page.
 
 Every request is one signed event of one campaign. The k-th event counts as shown when a total of k or more is: over
 many events that gives each its time, whichever partition it went through.
@@ -15,12 +15,15 @@ import msgspec
 from bench.figure import Figure, percentile
 from cli.traffic.client import Connection, address_of
 from cli.traffic.esps.sendgrid import Signer
+from tests.api.browser import browsing
 from tests.support.stack import Stack
 
 RATE = 1_000
 SECONDS = 15
 WARM_UP_S = 3
 CONNECTIONS = 16
+PAGE_EVENTS = 50
+_TILES = "document.querySelector('.tiles').innerText"
 
 
 class _Summary(msgspec.Struct):
@@ -37,8 +40,17 @@ def run(folder: Path) -> list[Figure]:
         signer = Signer((stack.data / "keys" / "acme-news.key").read_bytes())
         requests = [_request(signer, number) for number in range(RATE * SECONDS)]
         latencies = asyncio.run(_measure(stack, requests))
+        seen = asyncio.run(_on_the_page(stack, folder, signer))
     note = f"{len(latencies):,} events, the first {WARM_UP_S} s left out"
-    return [
+    page = Figure(
+        what="webhook sent → number on the page, slowest",
+        value=max(seen) * 1000,
+        unit="ms",
+        goal=1000,
+        higher_is_better=False,
+        note=f"{len(seen)} events one after the other, Chromium; p50 {percentile(seen, 0.5) * 1000:.0f} ms",
+    )
+    streams = [
         Figure(
             what=f"webhook sent → stream, {RATE:,}/s, {name}",
             value=percentile(latencies, share) * 1000,
@@ -49,6 +61,7 @@ def run(folder: Path) -> list[Figure]:
         )
         for name, share, goal in (("p50", 0.5, 75.0), ("p99", 0.99, 250.0))
     ]
+    return [*streams, page]
 
 
 def _request(signer: Signer, number: int) -> tuple[dict[str, str], bytes]:
@@ -106,6 +119,26 @@ async def _measure(stack: Stack, requests: list[tuple[dict[str, str], bytes]]) -
         latencies += [at - sent[k] for k in range(reached, min(total, len(sent)))]
         reached = max(reached, total)
     return latencies[WARM_UP_S * RATE :]
+
+
+async def _on_the_page(stack: Stack, folder: Path, signer: Signer) -> list[float]:
+    """Seconds from sending an event to the report page's number of opens that includes it."""
+    seconds = []
+    connection = Connection(address_of(stack.url))
+    async with browsing(folder) as tab:
+        await tab.open(f"{stack.url}/campaigns/latency#key={stack.key()}")
+        await tab.until("document.querySelector('.light.live') && document.querySelector('.tile')")
+        for number in range(PAGE_EVENTS):
+            before = await tab.run(_TILES)
+            # Made anew: an event that is sent twice counts once.
+            headers, body = _request(signer, RATE * SECONDS + number)
+            began = time.perf_counter()
+            answer = await connection.request("POST", "/webhooks/acme/news", headers, body)
+            assert answer.status == 200
+            await tab.until(f"{_TILES} !== {msgspec.json.encode(before).decode()}")
+            seconds.append(time.perf_counter() - began)
+    connection.close()
+    return seconds
 
 
 async def _watch(stack: Stack, shown: list[tuple[float, int]], until: int) -> None:

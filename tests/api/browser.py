@@ -64,7 +64,7 @@ class Tab:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    async def until(self, script: str, timeout_s: float = 10.0) -> None:
+    async def until(self, script: str, timeout_s: float = 30.0) -> None:
         """Waits until the script's value is true."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while not await self.run(f"Boolean({script})"):

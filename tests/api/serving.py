@@ -165,7 +165,7 @@ class Events:
         self.response = response
         self._lines = response.aiter_lines()
 
-    async def next(self, timeout_s: float = 5.0) -> Event:
+    async def next(self, timeout_s: float = 20.0) -> Event:
         async def read() -> Event:
             lines: list[str] = []
             async for line in self._lines:
@@ -177,7 +177,7 @@ class Events:
 
         return await asyncio.wait_for(read(), timeout_s)
 
-    async def until(self, name: str, timeout_s: float = 10.0) -> Event:
+    async def until(self, name: str, timeout_s: float = 30.0) -> Event:
         """The next event of that name; what comes before it is passed over."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -185,7 +185,7 @@ class Events:
                 if event.name == name:
                     return event
 
-    async def until_clicks(self, clicks: int, timeout_s: float = 10.0) -> Event:
+    async def until_clicks(self, clicks: int, timeout_s: float = 30.0) -> Event:
         """The next event whose links have so many clicks in all."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -194,7 +194,7 @@ class Events:
                 if sum(row["total_clicks"] for row in rows) == clicks:
                     return event
 
-    async def until_opened(self, opened: int, timeout_s: float = 10.0) -> Event:
+    async def until_opened(self, opened: int, timeout_s: float = 30.0) -> Event:
         """The next event whose summary says so."""
         async with asyncio.timeout(timeout_s):
             while True:

@@ -139,7 +139,7 @@ async def test_lag_alone_is_told(api: Api) -> None:
     async with api.live(LIVE) as events:
         await events.until("snapshot")
         api.lag.say(lag_ms=1234)
-        change = await events.until("change", 3)
+        change = await events.until("change")
         assert change.data["lag_ms"] == 1234
         assert change.id is None
         assert "summary" not in change.data
@@ -149,7 +149,7 @@ async def test_labels_are_told(api: Api) -> None:
     async with api.live(LIVE) as events:
         await events.until("snapshot")
         await api.worker.publish("spring", sent=100, labels=Labels("Spring \u2028 \u0085 sale", None, {}))
-        change = await events.until("change", 3)
+        change = await events.until("change")
         assert change.data["name"] == "Spring \u2028 \u0085 sale"
 
 
@@ -179,12 +179,12 @@ async def test_flushall_starts_a_new_epoch(api: Api, redis_db: str) -> None:
         started = time.monotonic()
         await redis.flushall()
         # The worker repairs one partition after the other; until then the old numbers stay, and are said to be stale.
-        stale = await events.until("change", 5)
+        stale = await events.until("change")
         assert stale.data["stale"] is True
         assert "summary" not in stale.data
         await api.worker.publish("spring", sent=100, opened=9)
         await api.worker.ready()
-        assert (await events.until("reset", 5)).data == {}
+        assert (await events.until("reset")).data == {}
         again = await events.next()
         assert again.name == "snapshot"
         assert again.id is not None
@@ -342,7 +342,7 @@ async def test_stuck_clients_are_cut_and_hold_up_nobody(api: Api, monkeypatch: p
             await events.until_opened(n)
             slowest_s = max(slowest_s, time.monotonic() - started)
         assert gauge._value.get() == 1
-        assert slowest_s < 1.0
+        assert slowest_s < 3.0
     for _, writer in stuck:
         writer.transport.abort()
 

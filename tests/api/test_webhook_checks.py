@@ -245,11 +245,11 @@ async def test_taking_webhooks_never_needs_redis(away: str) -> None:
     redis = redis_client(f"redis://127.0.0.1:{port}/0")
     async with running(redis=redis) as api:
         started = time.monotonic()
-        for number in range(20):
+        for number in range(60):
             raw = mailgun("d" * 50, number=number)
             assert await api.post("gun", raw) == 200
-        assert time.monotonic() - started < 1.0, "only the first one waits, a tenth of a second"
-        assert "webhook_once_skipped_total 20.0" in api.parts.metrics.text().decode()
+        assert time.monotonic() - started < 4.0, "only the first one waits, a tenth of a second"
+        assert "webhook_once_skipped_total 60.0" in api.parts.metrics.text().decode()
     await redis.aclose()
     server.close()
 

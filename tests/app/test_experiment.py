@@ -313,9 +313,9 @@ def test_an_experiment_names_its_method() -> None:
 def test_200_rows_take_little_time() -> None:
     given_rows = [row({"subject": str(n)}, 10_000, 200 + n % 40) for n in range(200)]
     experiment(given_rows)
-    began = time.perf_counter()
+    began = time.process_time()
     experiment(given_rows)
-    assert time.perf_counter() - began < 0.2  # 10 ms on an idle machine
+    assert time.process_time() - began < 0.2  # 10 ms on an idle machine
 
 
 def test_nothing_of_scipy_is_imported_before_it_is_needed() -> None:

@@ -274,12 +274,12 @@ async def test_an_event_stream_comes_at_once_and_as_it_is(proxy: Proxy) -> None:
             assert response.status_code == 200
             assert "content-encoding" not in response.headers
             events = serving.Events(response)
-            await events.until("snapshot", 3)
+            await events.until("snapshot", 20)
             for opened in range(2, 6):
                 began = time.monotonic()
                 await worker.publish("spring", sent=10, opened=opened)
-                await events.until_opened(opened, 3)
-                assert time.monotonic() - began < 1
+                await events.until_opened(opened, 20)
+                assert time.monotonic() - began < 3
             await asyncio.sleep(0)
     await redis.aclose()
 

@@ -29,12 +29,12 @@ def test_down(stack: Stack, down_s: float) -> None:
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         # 2 s and what a busy machine takes on top.
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < 8
         assert stack.get("/healthz").status_code == 200
         time.sleep(0.5)
     assert len(statuses) >= 2
     stack.start("kafka")
-    stack.wait_ready(30)
+    stack.wait_ready()
     assert loading.wait(120) == 0, (stack.folder / "load.log").read_text()
     revive(stack)
     stack.assert_verified(ledger)

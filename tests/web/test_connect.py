@@ -31,7 +31,7 @@ async def test_the_first_run_from_no_campaign_to_a_green_light(stack: Stack, tab
         "at": int(time.time() * 1000),
     }
     stack.post_events([event], "globex").raise_for_status()
-    await tab.until(f"{LIGHT.format('own')}.classList.contains('live')", 5)
+    await tab.until(f"{LIGHT.format('own')}.classList.contains('live')")
     assert await tab.run("window.here") is True
     assert "Waiting" in str(await tab.run(f"{LIGHT.format('mail')}.textContent"))
     await tab.run("document.querySelector('nav a').click()")
@@ -46,7 +46,7 @@ async def test_what_was_refused_is_told_and_the_address_is_copied(stack: Stack, 
         f"fetch({news}.querySelector('input').value, {{method: 'POST', body: '[]'}}).then(a => a.status)"
     )
     assert status == 401
-    await tab.until(f"{news}.textContent.includes('1 refused: with a signature')", 5)
+    await tab.until(f"{news}.textContent.includes('1 refused: with a signature')")
     assert not await tab.run(f"{LIGHT.format('news')}.classList.contains('live')")
     await tab.run(
         "navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve(); }"

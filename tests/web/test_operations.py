@@ -40,10 +40,10 @@ async def test_lag_and_workers_move(stack: Stack, tab: Tab) -> None:
     assert "counts" in seen and "parses" in seen and "not known" not in seen.partition("Workers")[0]
     moved = "document.querySelector('.status time').dateTime"
     before = await tab.run(moved)
-    await tab.until(f"{moved} > '{before}'", 5)
+    await tab.until(f"{moved} > '{before}'")
     before = await tab.run(CAME)
     stack.post_events([json.loads(event("opened"))["events"][0]]).raise_for_status()
-    await tab.until(f"{CAME} !== '{before}'", 5)
+    await tab.until(f"{CAME} !== '{before}'")
 
 
 async def test_a_dead_letter_is_shown_as_text_mended_and_replayed(stack: Stack, tab: Tab) -> None:
@@ -106,4 +106,4 @@ async def test_a_cut_connection_is_told(stack: Stack, tab: Tab) -> None:
         await tab.until("document.querySelector('.light.reconnecting')")
         assert "Connection lost" in await tab.text()
         line.mend()
-        await tab.until("document.querySelector('.light.live')", 20)
+        await tab.until("document.querySelector('.light.live')")
