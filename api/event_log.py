@@ -2,15 +2,16 @@
 
 | parameter | |
 |---|---|
-| `type` | one of `app.facts.TYPE_NAMES`; `matching` is then exact |
-| `recipient` | an address; the same |
-| `link` | id of a link |
+| `type` | one of `app.facts.TYPE_NAMES` |
+| `recipient` | an address |
+| `link` | id of a link: its clicks |
 | `verdict` | `human`, `proxy` or `scanner`: opens and clicks only |
 | `variant.FIELD` | of the event's own variant |
 | `from`, `to` | times; `to` is excluded |
 | `order` | `desc` or `asc` |
 | `limit`, `cursor` | as everywhere |
 
+`matching` is exact with no filter and with one that the report counts (`api.query.event_counts`).
 `count` may be given, as everywhere, and changes nothing: the log is every fact, with its verdict.
 """
 

@@ -133,7 +133,7 @@ RECIPIENT_FILTERS: Final = (
 EVENT_FILTERS: Final = (
     Parameter(name="type", type=Literal[tuple(TYPE_NUMBERS)], about="Of the event."),
     Parameter(name="recipient", about="An address."),
-    LINK,
+    msgspec.structs.replace(LINK, about="Id of a link: its clicks."),
     Parameter(name="verdict", type=VerdictName, about="Who made it, of opens and clicks."),
     VARIANT,
     FROM,

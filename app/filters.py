@@ -91,6 +91,7 @@ class EventFilter(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tr
     recipient: bytes | None = None
     """The recipient's key."""
     link: int | None = None
+    """Its clicks, as its row in the report counts them; other facts that name it are none."""
     verdict: int | None = None
     """Of opens and clicks; other facts have none."""
     variant: tuple[tuple[str, str], ...] = ()
@@ -103,6 +104,11 @@ class EventFilter(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tr
     def parts(self) -> int:
         asked = (self.type, self.recipient, self.link, self.verdict, self.from_ms, self.to_ms)
         return sum(value is not None for value in asked) + len(self.variant)
+
+    @property
+    def one_thing(self) -> bool:
+        """Whether it asks for one thing: both ends of a time are one."""
+        return self.parts == 1 or (self.parts == 2 and None not in (self.from_ms, self.to_ms))
 
 
 class Names(b.Names, Protocol):
@@ -260,7 +266,7 @@ class EventTest:
         """Whether a fact matches; where a verdict is wanted, whether it has one."""
         if self._type is not None and fact.type != self._type:
             return False
-        if self._link is not None and fact.link != self._link:
+        if self._link is not None and (fact.link != self._link or fact.type != f.CLICKED):
             return False
         if self._judged and fact.type not in (f.OPENED, f.CLICKED):
             return False

@@ -82,6 +82,11 @@ def _clicks(tally: int, count: Count) -> int:
     return _opens(tally >> _CLICKS, count)
 
 
+def clicks_of(tally: int) -> int:
+    """All clicks of an engagement row, whoever made them."""
+    return _clicks(tally, "all")
+
+
 def _numbers(tally: int, count: Count) -> Engagement:
     people = count == "people"
     return {

@@ -17,14 +17,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from api.query import event_counts
 from api.query.answering import Books, Budget, Readers, fences_of, rules_of, stamp_of
 from api.query.recipients import BATCH
 from api.query.walks import GATHERED, states_of
 from api.query.wire import SCAN_MS, EventsRequest, Page, RecipientAnswer, RecipientRequest
-from app import breakdown as b
 from app import contribution as c
 from app import facts as f
-from app.breakdown import row_key
 from app.contribution import contribution
 from app.facts import CampaignKey, Detail, Entry, Fact, Identity, RecipientKey, decode_detail
 from app.filters import EventTest
@@ -67,7 +66,7 @@ class _Row(NamedTuple):
 def page(readers: Readers, books: Books, request: EventsRequest) -> Page:
     book = books.of(request.campaign)
     wanted = request.wanted
-    matching: int | None = None
+    matching = event_counts.matching(readers, request.campaign, wanted)
     if wanted.recipient is not None:
         walk, known = _of_recipient(readers, request, RecipientKey(wanted.recipient))
         matching = known if wanted.parts == 1 else None
@@ -82,9 +81,9 @@ def page(readers: Readers, books: Books, request: EventsRequest) -> Page:
             from_ms=wanted.from_ms,
             to_ms=wanted.to_ms,
         )
-    if wanted.parts == 0 or (wanted.parts == 1 and wanted.type is not None):
-        matching = _of_types(readers, request.campaign, wanted.type)
     rows, stopped = _take(walk, _Check(readers, book, request), request.limit, Budget(SCAN_MS))
+    if wanted.one_thing and request.after is None and stopped is None:
+        matching = len(rows)  # the page is the whole list
     return Page(
         [(row.order, event_json(row.entry, row.verdict)) for row in rows],
         stopped,
@@ -171,13 +170,6 @@ def event_json(entry: Entry, verdict: Verdict) -> bytes:
     return _encode(event_item(entry, detail, *(verdict or (None, None))))
 
 
-def _of_types(readers: Readers, campaign: CampaignKey, kind: int | None) -> int:
-    """How many entries the log has, of one type or of all."""
-    kinds = range(len(f.TYPE_NAMES)) if kind is None else (kind,)
-    keys = [row_key(b.TYPE, number) for number in kinds]
-    return sum(sum(reader.rows(campaign, keys)) for reader in readers.values())
-
-
 def _order(fact: Fact, descending: bool) -> bytes:
     place = fact.at_ms.to_bytes(8, "big") + fact.identity
     return paging.flipped(place) if descending else place
@@ -200,11 +192,11 @@ class _Place(NamedTuple):
 def _rare(readers: Readers, books: Books, request: EventsRequest) -> list[_Place] | None:
     """Where the facts of a rare type stand, in order; None where that can't be told from the states."""
     wanted, campaign = request.wanted, request.campaign
-    kind = wanted.type
+    kind = wanted.type if wanted.link is None else f.CLICKED
     bit = _BITS.get(kind) if kind is not None else None
     if kind is None or bit is None:
         return None
-    there = _of_types(readers, campaign, kind)
+    there = event_counts.of_types(readers, campaign, (kind,))
     if there > GATHERED:
         return None
     key = "events", campaign, tuple(readers), kind, request.descending, wanted.from_ms, wanted.to_ms

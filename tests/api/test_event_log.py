@@ -10,6 +10,7 @@ import pytest
 
 from app import facts as f
 from app import keys
+from app.fold import KEPT
 from app.sections import link_id
 from app.times import utc_text
 from tables import paging
@@ -80,14 +81,57 @@ async def test_filters(api: Reading, order: str) -> None:
         pages = [page async for page in api.pages(f"/events?order={order}&{name}", limit=4)]
         found = [one for page in pages for one in page["items"]]
         assert found == wanted, name
-        if name.startswith(("type=", "recipient=")) and "&" not in name:
-            assert {page["matching"] for page in pages} == {len(found)}, name
-        else:
-            assert {page["matching"] for page in pages} == {None}, name
+        alone = "&" not in name
+        reported = alone and name.startswith(("type=", "recipient=", "link=", "verdict="))
+        whole = len(pages) == 1 and (alone or name.startswith("from="))
+        known = len(found) if reported or whole else None
+        assert {page["matching"] for page in pages} == {known}, name
         sizes[name] = len(found)
     assert sizes["type=complained"] == 3
     assert sizes["verdict=scanner"] > 0 < sizes["verdict=proxy"]
     assert sizes[f"type=clicked&verdict=human&link={link}"] > 0
+
+
+async def test_matching_is_never_wrong(api: Reading) -> None:
+    """What is in the log and not in the report's rows: then it is known only where the page is the whole list."""
+    link = link_id(keys.text_id(LINKS[0]))
+    filters = (f"link={link}", "verdict=human", "verdict=scanner", "variant.subject=A", f"from={START_MS}")
+
+    async def known() -> dict[str, set[int | None]]:
+        found: dict[str, set[int | None]] = {}
+        for name in filters:
+            pages = [page async for page in api.pages(f"/events?{name}", limit=4)]
+            found[name] = {page["matching"] for page in pages}
+            total = sum(len(page["items"]) for page in pages)
+            assert found[name] in ({total}, {None}), name
+            assert (await api.get(f"/events?{name}&limit=500"))["matching"] == total, name
+        return found
+
+    await api.world.count(*mailing())
+    # An unsubscription that names a link is no click of it.
+    await api.world.count(event("unsubscribed", "u@example.com", START_MS, link=LINKS[0]))
+    document = await api.get("/links")
+    clicks = {row["link"]: row["total_clicks"] for row in document["links"]["rows"]}
+    found = await known()
+    assert found[f"link={link}"] == {clicks[LINKS[0]]}
+    assert None not in found["verdict=human"] | found["verdict=scanner"]
+    # A click of an excluded address is in the log alone.
+    await api.world.count(event("clicked", "seed@example.com", START_MS, link=LINKS[1], evidence=f.EXCLUDED))
+    found = await known()
+    assert all(numbers == {None} for numbers in found.values())
+
+
+async def test_clicks_beyond_a_recipients_bound_belong_to_no_link(api: Reading) -> None:
+    link = link_id(keys.text_id(LINKS[0]))
+    many = [
+        event("clicked", "a@example.com", START_MS + number * MINUTE_MS, link=LINKS[0])
+        for number in range(KEPT + 50)
+    ]
+    await api.world.count(*many)
+    pages = [page async for page in api.pages(f"/events?link={link}", limit=100)]
+    assert sum(len(page["items"]) for page in pages) == len(many)
+    assert {page["matching"] for page in pages} == {None}
+    assert (await api.get("/events?verdict=human&limit=1"))["matching"] == len(many)
 
 
 async def test_excluded_ones_stand_there_with_a_mark(api: Reading) -> None:

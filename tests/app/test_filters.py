@@ -149,6 +149,31 @@ def test_parts(wanted: Any, parts: int) -> None:
     assert wanted.parts == parts
 
 
+@pytest.mark.parametrize(
+    ("wanted", "one"),
+    [
+        (EventFilter(), False),
+        (EventFilter(link=1), True),
+        (EventFilter(to_ms=1), True),
+        (EventFilter(from_ms=0, to_ms=1), True),
+        (EventFilter(link=1, to_ms=1), False),
+        (EventFilter(link=1, from_ms=0, to_ms=1), False),
+        (EventFilter(variant=(("a", "b"), ("c", "d"))), False),
+    ],
+)
+def test_one_thing(wanted: EventFilter, one: bool) -> None:
+    assert wanted.one_thing is one
+
+
+@given(st.lists(entries(), min_size=1, max_size=6))
+def test_a_links_events_are_its_clicks(line: list[tuple[str, Entry]]) -> None:
+    for link in {entry.fact.link for _, entry in line}:
+        test = EventTest(EventFilter(link=link), _Names())
+        for _, entry in line:
+            wanted = entry.fact.link == link and entry.fact.type == f.CLICKED
+            assert test.may_match(entry.fact) == wanted
+
+
 @given(st.lists(entries(), min_size=1, max_size=6))
 def test_an_event_without_a_verdict_has_none_to_be_found_by(line: list[tuple[str, Entry]]) -> None:
     test = EventTest(EventFilter(verdict=0), _Names())

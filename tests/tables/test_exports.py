@@ -100,7 +100,7 @@ def expected_events(moments: Moments, wanted: EventFilter, descending: bool) -> 
             if (
                 wanted.type in (None, fact.type)
                 and (wanted.recipient is None or (wanted.recipient == one.recipient and not state.erased))
-                and wanted.link in (None, fact.link)
+                and (wanted.link is None or (wanted.link == fact.link and fact.type == f.CLICKED))
                 and (wanted.verdict is None or (verdict is not None and verdict[0] == wanted.verdict))
                 and all((detail.variant or {}).get(name) == value for name, value in wanted.variant)
                 and (wanted.from_ms or 0)
