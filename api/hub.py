@@ -202,7 +202,7 @@ class LiveHub:
             sections=sorted({row for feed in feeds for row in feed.wanted_rows}) if whole else (),
         )
         if view is not None and whole:
-            await complete_rows(self.queries, watched.key, view)
+            await complete_rows(self.queries, watched.key, view, {feed.key.count for feed in feeds})
             watched.whole = view
         return view
 

@@ -55,7 +55,7 @@ async def summary(request: Request) -> Response:
     parameters.only(query, ("count", "timezone"))
     count = parameters.count_of(query)
     parameters.timezone_of(query, _home(context, viewer))
-    view = await _view(context, viewer, hours=False)
+    view = await _view(context, viewer, count, hours=False)
     lag = context.lag.report
     return json_response(
         summary_document(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count)
@@ -70,7 +70,7 @@ async def timeline(request: Request) -> Response:
     zone = parameters.timezone_of(query, _home(context, viewer))
     unit = parameters.unit_of(query)
     from_ms, to_ms = parameters.time_of(query, "from"), parameters.time_of(query, "to")
-    view = await _view(context, viewer, hours=True)
+    view = await _view(context, viewer, count, hours=True)
     lag = context.lag.report
     document: shapes.TimelineDocument = {
         **head(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count),
@@ -89,7 +89,7 @@ async def one_section(request: Request) -> Response:
     count = parameters.count_of(query)
     zone = parameters.timezone_of(query, _home(context, viewer))
     name = cast(Section, request.url.path.rpartition("/")[2])
-    view = await _view(context, viewer, hours=False, sections=rows_of((name,)))
+    view = await _view(context, viewer, count, hours=False, sections=rows_of((name,)))
     clickers = await _clickers(context, viewer, view, count) if name == "links" else None
     lag = context.lag.report
     return json_response(
@@ -120,7 +120,7 @@ async def variants_section(request: Request) -> Response:
             raise parameters.bad("y" if "x" in query else "x", "two different fields are needed, x and y")
         fields = (query["x"], query["y"])
     chosen = {name.removeprefix("variant."): query[name] for name in chosen_names}
-    view = await _view(context, viewer, hours=False, sections=ROWS_OF["variants"])
+    view = await _view(context, viewer, count, hours=False, sections=ROWS_OF["variants"])
     lag = context.lag.report
     assert view.sections is not None
     document: shapes.VariantsDocument = {
@@ -137,7 +137,7 @@ async def report(request: Request) -> Response:
     count = parameters.count_of(query)
     zone = parameters.timezone_of(query, _home(context, viewer))
     sections = parameters.sections_of(query)
-    view = await _view(context, viewer, hours="timeline" in sections, sections=rows_of(sections))
+    view = await _view(context, viewer, count, hours="timeline" in sections, sections=rows_of(sections))
     clickers = await _clickers(context, viewer, view, count) if "links" in sections else None
     lag = context.lag.report
     return json_response(
@@ -162,12 +162,14 @@ def _home(context: Context, viewer: Viewer) -> str:
     return context.organisations.by_id[viewer.org].timezone
 
 
-async def _view(context: Context, viewer: Viewer, *, hours: bool, sections: Collection[int] = ()) -> View:
+async def _view(
+    context: Context, viewer: Viewer, count: Count, *, hours: bool, sections: Collection[int] = ()
+) -> View:
     key = viewer.key(context)
     view = await context.views.load(key, epoch=await context.hub.epoch(), hours=hours, sections=sections)
     if view is None:
         raise await context.hub.not_found()
-    await complete_rows(context.queries, key, view)
+    await complete_rows(context.queries, key, view, (count,))
     return viewer.may_see(view, context.secret)
 
 

@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from app import breakdown as b
 from app.errors import TryLater
 from app.facts import CampaignKey
 from app.report import TopClickers
-from app.sections import LINKS, NO_ROWS, ROWS, top_links
+from app.sections import LINKS, NO_ROWS, ROWS, top_links, weight_of
 from app.summary import Count
 from tables.views import View
 
@@ -25,10 +26,12 @@ TOP_LINKS: Final = 20
 TOP_CLICKERS: Final = 10
 
 
-async def complete_rows(queries: Queries, key: CampaignKey, view: View) -> None:
-    """Fills up sections whose rows in Redis can't be shown as they are. Raises TryLater."""
+async def complete_rows(queries: Queries, key: CampaignKey, view: View, counts: Iterable[Count]) -> None:
+    """Fills up sections whose rows in Redis can't be shown as they are under these counts. Raises TryLater."""
     for section, rows in (view.sections or {}).items():
-        if not rows.exact(LINKS if section == b.LINK else ROWS) and section != b.POSITION:
+        shown = LINKS if section == b.LINK else ROWS
+        exact = all(rows.exact(shown, weight_of(section, count)) for count in counts)
+        if not exact and section != b.POSITION:
             assert view.sections is not None
             view.sections[section] = await queries.section(key, section)
 

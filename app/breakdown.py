@@ -59,6 +59,10 @@ SPECIAL_NAMES: Final = {
     OVERFLOW: "overflow",
 }
 
+OTHER: Final = "other"
+"""The name of the row that sums up those that are not shown."""
+_NO_NAMES: Final = frozenset((*SPECIAL_NAMES.values(), OTHER))
+
 # Fields of an engagement row: events by verdict, then recipients.
 E_OPENS: Final = 0
 E_CLICKS: Final = 3
@@ -92,6 +96,17 @@ class RowName(NamedTuple):
 
 def row_name(key: RowKey) -> RowName:
     return RowName(key[0], int.from_bytes(key[1:9], "big"), int.from_bytes(key[9:17], "big"))
+
+
+def said(name: str) -> str:
+    """A name as the report shows it: one that reads like what stands in place of a name is put in quotes."""
+    return f'"{name}"' if name.strip('"') in _NO_NAMES else name
+
+
+def meant(shown: str) -> str:
+    """The other way."""
+    quoted = len(shown) > 2 and shown[0] == shown[-1] == '"' and shown.strip('"') in _NO_NAMES
+    return shown[1:-1] if quoted else shown
 
 
 class AgentRows(NamedTuple):

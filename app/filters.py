@@ -144,9 +144,9 @@ def recipients_by_status(patterns: Mapping[int, int], status: str | None, count:
 
 
 def home_number(country: str) -> int:
-    """The number of a country in rows of section HOME."""
+    """The number of a country, as the report shows it, in rows of section HOME."""
     special = next((number for number, name in b.SPECIAL_NAMES.items() if name == country), None)
-    return text_id(country) if special is None else special
+    return text_id(b.meant(country)) if special is None else special
 
 
 def has_variant(text: str | None, wanted: tuple[tuple[str, str], ...]) -> bool:

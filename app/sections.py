@@ -5,7 +5,8 @@ Rules:
 - Shown are the first `LINKS` links and `ROWS` of anything else, and one row `other` that sums up the rest. So the
   events of all rows add up to the totals of the summary. Recipients in `other` are those of its rows added up: who
   stands in two of them counts twice there.
-- Names that stand in place of one: `app.breakdown.SPECIAL_NAMES`, and `other`.
+- Names that stand in place of one: `app.breakdown.SPECIAL_NAMES`, and `other`. A provider or client that is really
+  called so stands in quotes (`breakdown.said`); links have ids by which to tell them apart.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from app import breakdown as b
-from app.breakdown import SPECIAL_NAMES
+from app.breakdown import OTHER, SPECIAL_NAMES, said
 from app.shapes import Clients, Engagement, LinkRow, Links, Places, ProviderRow, Providers, Summary
 from app.summary import Count, group_summary
 from app.tally import BITS, MASK, field_of
@@ -24,10 +25,11 @@ from app.times import utc_text
 
 LINKS: Final = 1_000
 ROWS: Final = 200
-OTHER: Final = "other"
 
 Key = tuple[int, int]
 """The two numbers of a row's key."""
+Weight = Callable[[int], int]
+"""A row's tally → by what rows stand in order; those with 0 are left out."""
 Ends = tuple[int, int, int, int]
 """First and last click of a link in ms since 1970, then those of verdict human; -1 where there is none."""
 
@@ -41,7 +43,10 @@ class Rows(msgspec.Struct):
     rest: int = 0
     """Tally of what the parts left out."""
     rest_rows: int = 0
-    """How many rows the parts left out, a row of two partitions counted twice."""
+    """How many rows the parts left out. A link counts once, and not at all where it stands in `tallies`; of other
+    sections a row of two partitions counts twice."""
+    people_rest_rows: int = 0
+    """The same of links that people clicked; one that stands in `tallies` without a person's click counts."""
     cut: int = 0
     """How many parts left out something."""
     bound: int = 0
@@ -49,14 +54,15 @@ class Rows(msgspec.Struct):
     in_cut: dict[Key, int] = {}
     """How many of the cut parts a row stands in; those that are in all of them are exact."""
 
-    def exact(self, shown: int) -> bool:
-        """Whether the `shown` largest rows are certainly these, and their tallies complete."""
+    def exact(self, shown: int, weight: Weight) -> bool:
+        """Whether the `shown` rows that come first by their weight are certainly these, and their tallies complete."""
         if not self.cut:
             return True
-        largest = sorted(self.tallies, key=lambda key: events(self.tallies[key]), reverse=True)[:shown]
+        weights = {key: size for key, tally in self.tallies.items() if (size := weight(tally))}
+        largest = sorted(weights, key=weights.__getitem__, reverse=True)[:shown]
         if any(self.in_cut.get(key, 0) < self.cut for key in largest):
             return False
-        return len(largest) < shown or events(self.tallies[largest[-1]]) >= self.bound
+        return len(largest) == shown and weights[largest[-1]] >= self.bound
 
 
 NO_ROWS: Final = Rows()
@@ -82,6 +88,12 @@ def _clicks(tally: int, count: Count) -> int:
     return _opens(tally >> _CLICKS, count)
 
 
+def weight_of(section: int, count: Count) -> Weight:
+    if section in b.ENGAGEMENT_SECTIONS:
+        return lambda tally: _opens(tally, count) + _clicks(tally, count)
+    return lambda tally: field_of(tally, 0)
+
+
 def clicks_of(tally: int) -> int:
     """All clicks of an engagement row, whoever made them."""
     return _clicks(tally, "all")
@@ -98,20 +110,26 @@ def _numbers(tally: int, count: Count) -> Engagement:
 
 
 def _ordered(
-    rows: Rows, shown: int, weight: Callable[[int], int], name: Callable[[Key], str]
+    rows: Rows, shown: int, weight: Weight, name: Callable[[Key], str]
 ) -> tuple[list[tuple[Key, int]], int, int]:
-    """(rows to show, tally of the others, how many others)."""
+    """(rows to show, tally of the others, how many others but for those that the parts left out)."""
     found = [(-size, name(key), key, tally) for key, tally in rows.tallies.items() if (size := weight(tally))]
     found.sort()
     others = found[shown:]
     rest = rows.rest + sum(tally for _, _, _, tally in others)
-    return [(key, tally) for _, _, key, tally in found[:shown]], rest, len(others) + rows.rest_rows
+    return [(key, tally) for _, _, key, tally in found[:shown]], rest, len(others)
 
 
-def _name_in(rows: Rows) -> Callable[[Key], str]:
+def _name_in(rows: Rows, shown_as: Callable[[str], str] = said) -> Callable[[Key], str]:
     def name(key: Key) -> str:
-        return SPECIAL_NAMES.get(key[0]) or rows.names.get(key) or SPECIAL_NAMES[b.UNKNOWN]
+        if key[0] in SPECIAL_NAMES:
+            return SPECIAL_NAMES[key[0]]
+        return shown_as(rows.names.get(key) or "") or SPECIAL_NAMES[b.UNKNOWN]
 
+    return name
+
+
+def _as_it_is(name: str) -> str:
     return name
 
 
@@ -121,7 +139,7 @@ def link_id(number: int) -> str:
 
 def top_links(rows: Rows, count: Count, most: int) -> list[int]:
     """The links that stand first, as far as they have a name of their own."""
-    found, _, _ = _ordered(rows, most, lambda tally: _clicks(tally, count), _name_in(rows))
+    found, _, _ = _ordered(rows, most, lambda tally: _clicks(tally, count), _name_in(rows, _as_it_is))
     return [key[0] for key, _ in found if key[0] not in SPECIAL_NAMES]
 
 
@@ -133,7 +151,7 @@ def links(
 ) -> Links:
     """`top_clickers`: link → (address, clicks), the most clicks first; None where nobody was asked for them."""
     rows = sections.get(b.LINK, NO_ROWS)
-    name = _name_in(rows)
+    name = _name_in(rows, _as_it_is)
     found, rest, others = _ordered(rows, shown, lambda tally: _clicks(tally, count), name)
     total = sum(_clicks(tally, count) for _, tally in found) + _clicks(rest, count)
     positions: dict[int, list[tuple[int, int]]] = {}
@@ -160,6 +178,7 @@ def links(
         if top_clickers is not None and link in top_clickers:
             row["top_clickers"] = [{"recipient": who, "clicks": n} for who, n in top_clickers[link]]
         result.append(row)
+    others += rows.people_rest_rows if people else rows.rest_rows
     return {"rows": result, "other": {"links": others, "total_clicks": _clicks(rest, count)}}
 
 
@@ -167,17 +186,21 @@ def _engagement(
     rows: Rows,
     count: Count,
     words: Callable[[str], dict[str, str]],
+    shown_as: Callable[[str], str] = said,
     shown: int = ROWS,
 ) -> list[Any]:
     """`words`: a row's name → the fields that say it."""
-    name = _name_in(rows)
-    found, rest, others = _ordered(
-        rows, shown, lambda tally: _opens(tally, count) + _clicks(tally, count), name
-    )
+    name = _name_in(rows, shown_as)
+    weight = weight_of(b.CITY, count)  # as of all of these
+    found, rest, _ = _ordered(rows, shown, weight, name)
     result = [{**words(name(key)), **_numbers(tally, count)} for key, tally in found]
-    if others and events(rest):
+    if weight(rest):
         result.append({**words(OTHER), **_numbers(rest, count)})
     return result
+
+
+def _said_city(text: str) -> str:
+    return "\0".join(map(said, text.split("\0", 1)))
 
 
 def _city(text: str) -> dict[str, str]:
@@ -188,7 +211,7 @@ def _city(text: str) -> dict[str, str]:
 def places(sections: Sections, count: Count) -> Places:
     return {
         "countries": _engagement(sections.get(b.COUNTRY, NO_ROWS), count, lambda name: {"country": name}),
-        "cities": _engagement(sections.get(b.CITY, NO_ROWS), count, _city),
+        "cities": _engagement(sections.get(b.CITY, NO_ROWS), count, _city, _said_city),
     }
 
 
@@ -220,11 +243,12 @@ def providers(sections: Sections, count: Count) -> Providers:
     """Bounce reasons add up to `bounced`; beyond the `ROWS` most frequent ones they are `other`."""
     rows = sections.get(b.PROVIDER, NO_ROWS)
     name = _name_in(rows)
-    found, rest, others = _ordered(rows, ROWS, lambda tally: field_of(tally, 0), name)
+    weight = weight_of(b.PROVIDER, count)
+    found, rest, _ = _ordered(rows, ROWS, weight, name)
     reasons = sections.get(b.REASON, NO_ROWS)
 
     def reason_name(key: Key) -> str:
-        return SPECIAL_NAMES.get(key[1]) or reasons.names.get(key) or SPECIAL_NAMES[b.UNKNOWN]
+        return SPECIAL_NAMES.get(key[1]) or said(reasons.names.get(key) or "") or SPECIAL_NAMES[b.UNKNOWN]
 
     frequent, _, _ = _ordered(reasons, ROWS, lambda tally: tally, reason_name)
     by_provider: dict[int, dict[str, int]] = {}
@@ -239,7 +263,7 @@ def providers(sections: Sections, count: Count) -> Providers:
         if beyond:
             why[OTHER] = why.get(OTHER, 0) + beyond
         result.append(_provider(name(key), summary, why))
-    if others:
+    if weight(rest):
         _, summary = group_summary(rest, count)
         beyond = summary["bounced"]
         result.append(_provider(OTHER, summary, {OTHER: beyond} if beyond else {}))

@@ -14,7 +14,7 @@ import msgspec
 
 from cli.verifier import engagement
 from cli.verifier.compare import Comparison
-from cli.verifier.engagement import NOT_PROVIDED, PROXY, UNKNOWN, Name, Rows
+from cli.verifier.engagement import NOT_PROVIDED, PROXY, UNKNOWN, Name, Rows, quoted
 from cli.verifier.rules import Act, Counted
 from cli.verifier.shown import Json
 from cli.verifier.verdicts import agent_of
@@ -31,11 +31,10 @@ def _name(part: str, act: Act) -> Name | None:
     if part == "browser" and act.fact.type != "clicked":
         return None
     read = agent_of(act.fact)
+    word = quoted(read[PARTS.index(part)] or "") if read is not None else ""
     if act.verdict == "human":
-        return (NOT_PROVIDED,) if read is None else (read[PARTS.index(part)] or UNKNOWN,)
-    if act.verdict == "proxy" and part == "client" and read is not None:
-        return (read[0] or PROXY,)
-    return (PROXY,)
+        return (NOT_PROVIDED,) if read is None else (word or UNKNOWN,)
+    return (word or PROXY,) if act.verdict == "proxy" and part == "client" else (PROXY,)
 
 
 def compare(

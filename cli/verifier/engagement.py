@@ -5,7 +5,8 @@ Rules:
 - Listed are rows that have acts under the count that was asked for, the most first, ties by name; behind the `MOST`
   first ones a row `other` sums up the rest, in which recipients of several rows count several times.
 - What stands in the place of a name: `not provided by the ESP`, `proxy` (a proxy's or scanner's, so nothing is known of
-  the person), `unknown` (the ESP gives something, and nothing is known about it).
+  the person), `unknown` (the ESP gives something, and nothing is known about it). What is really called so, or `other`,
+  stands in quotes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ UNKNOWN: Final = "unknown"
 OTHER: Final = "other"
 COLUMNS: Final = ("opens", "opened", "clicks", "clicked")
 
+_WORDS: Final = (NOT_PROVIDED, PROXY, UNKNOWN, "overflow", OTHER)
 Name = tuple[str, ...]
 Row = dict[str, int]
 """`opens.human` … `clicks.scanner`: acts; `opened`, `opened_people`, `clicked`, `clicked_people`: recipients."""
@@ -33,6 +35,11 @@ FIELDS: Final = (
     *(f"{kind}.{verdict}" for kind in ("opens", "clicks") for verdict in VERDICTS),
     "opened", "opened_people", "clicked", "clicked_people",
 )  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    """In quotes where it could be taken for one of the words, with or without quotes of its own."""
+    return '"' + name + '"' if name.strip('"') in _WORDS else name
 
 
 def rows_of(recipients: Iterable[Counted], name_of: Callable[[Act], Name | None]) -> Rows:

@@ -12,7 +12,7 @@ import msgspec
 
 from cli.verifier import engagement
 from cli.verifier.compare import Comparison
-from cli.verifier.engagement import NOT_PROVIDED, PROXY, UNKNOWN, Name, Rows
+from cli.verifier.engagement import NOT_PROVIDED, PROXY, UNKNOWN, Name, Rows, quoted
 from cli.verifier.rules import Act, Counted
 from cli.verifier.shown import Json
 from cli.verifier.verdicts import network_of
@@ -32,7 +32,7 @@ def place_of(act: Act) -> Name:
     if act.verdict != "human":
         return PROXY, PROXY
     if fact.country:
-        return fact.country, fact.city or ""
+        return quoted(fact.country), quoted(fact.city or "")
     return (UNKNOWN, UNKNOWN) if network_of(fact) else (NOT_PROVIDED, NOT_PROVIDED)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from cli.verifier.compare import Comparison
-from cli.verifier.engagement import MOST, NOT_PROVIDED, OTHER, Name
+from cli.verifier.engagement import MOST, NOT_PROVIDED, OTHER, Name, quoted
 from cli.verifier.rules import Counted
 from cli.verifier.shown import Json
 
@@ -25,10 +25,10 @@ def of_recipients(recipients: Iterable[Counted]) -> tuple[Groups, Reasons]:
     groups: Groups = {}
     reasons: Reasons = Counter()
     for recipient in recipients:
-        provider = recipient.provider or NOT_PROVIDED
+        provider = quoted(recipient.provider or "") or NOT_PROVIDED
         groups.setdefault(provider, []).append(recipient)
         if "bounced" in recipient.flags:
-            reasons[provider, recipient.reason or NOT_PROVIDED] += 1
+            reasons[provider, quoted(recipient.reason or "") or NOT_PROVIDED] += 1
     return groups, reasons
 
 

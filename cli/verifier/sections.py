@@ -11,7 +11,7 @@ import msgspec
 from cli.traffic.ledger import FactLine
 from cli.verifier import clients, engagement, links, places, providers, summary, variants
 from cli.verifier.compare import Comparison
-from cli.verifier.engagement import NOT_PROVIDED, Name, Rows
+from cli.verifier.engagement import NOT_PROVIDED, Name, Rows, quoted
 from cli.verifier.links import Links
 from cli.verifier.providers import Groups, Reasons
 from cli.verifier.rules import Counted
@@ -45,7 +45,7 @@ def expect(counted: list[Counted], facts: Mapping[str, list[FactLine]], labels: 
     by_provider, reasons = providers.of_recipients(counted)
     homes: Groups = {}
     for recipient in counted:
-        homes.setdefault(recipient.country or NOT_PROVIDED, []).append(recipient)
+        homes.setdefault(quoted(recipient.country or "") or NOT_PROVIDED, []).append(recipient)
     return Sections(
         links=links.of_recipients(counted),
         places=places.of_recipients(counted),

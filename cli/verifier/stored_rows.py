@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from app.facts import TYPE_NAMES
-from cli.verifier.engagement import FIELDS, NOT_PROVIDED, PROXY, UNKNOWN, Name, Row
+from cli.verifier.engagement import FIELDS, NOT_PROVIDED, PROXY, UNKNOWN, Name, Row, quoted
 from cli.verifier.summary import Numbers
 from cli.verifier.variants import text_of
 
@@ -74,8 +74,8 @@ def name_of(section: int, a: int, b: int, texts: Texts) -> Name:
         return _text(_PROVIDER, a, texts), _text(REASON, b, texts)
     text = _text(SHARED_NAMES.get(section, section), a, texts)
     if section == _CITY:
-        country, found, city = text.partition("\0")
-        return country, city if found else country
+        country, found, city = _raw(_CITY, a, texts).partition("\0")
+        return (quoted(country), quoted(city)) if found else (text, text)
     if section == _VARIANT:
         return ("" if a == 0 else text_of(json.loads(text)),)
     return (text,)
@@ -84,6 +84,11 @@ def name_of(section: int, a: int, b: int, texts: Texts) -> Name:
 def _text(section: int, number: int, texts: Texts) -> str:
     if number < len(_SPECIAL):
         return _SPECIAL[number]
+    name = _raw(section, number, texts)
+    return name if section in (_LINK, _VARIANT) else quoted(name)
+
+
+def _raw(section: int, number: int, texts: Texts) -> str:
     return texts.get((section, number)) or f"no name of {number}"
 
 

@@ -127,6 +127,7 @@ def test_search(search: str | None, address: str, matches: bool) -> None:
 def test_countries_and_variants() -> None:
     assert home_number("DE") == text_id("DE")
     assert home_number("unknown") == b.UNKNOWN
+    assert home_number('"unknown"') == text_id("unknown")
     assert home_number("not provided by the ESP") == b.NOT_PROVIDED
     assert has_variant('{"subject":"A"}', (("subject", "A"),))
     assert not has_variant('{"subject":"A"}', (("subject", "A"), ("content", "1")))

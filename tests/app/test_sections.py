@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from app import breakdown as b
 from app import contribution as c
 from app import sections
+from app.breakdown import OTHER, SPECIAL_NAMES, meant, row_key, said
 from app.facts import Entry, RecipientKey
 from app.fold import empty_state, fold
-from app.sections import Rows, clients, links, places, providers
+from app.keys import text_id
+from app.sections import Rows, clients, links, places, providers, weight_of
 from app.summary import Count, summary
 from app.tally import one, pack
 from app.variants import variants
+from app.verdicts import HUMAN, SCANNER
 from tables import section_parts
 from tables.section_merge import merge_parts, unpack_part
-from tables.section_parts import PUBLISHED, pack_part, section_part
+from tables.section_parts import PUBLISHED, SectionPart, pack_part, section_part
 from tables.sums import Sums
 from tests.support.facts import book_of, entries
 
@@ -114,7 +117,86 @@ def rows_of(tallies: dict[int, int], **more: Any) -> Rows:
     ],
 )
 def test_whether_shown_rows_are_exact(rows: Rows, exact: bool) -> None:
-    assert rows.exact(2) is exact
+    assert rows.exact(2, weight_of(b.CITY, "all")) is exact
+
+
+def test_rows_are_exact_by_what_they_stand_in_order_by() -> None:
+    # Two rows of 5 opens each, of which people made 5 and 2; one that was left out may have 3 of people.
+    rows = Rows({(10, 0): pack([5]), (11, 0): pack([2, 3])}, cut=1, bound=3, in_cut={(10, 0): 1, (11, 0): 1})
+    assert rows.exact(2, weight_of(b.CITY, "all"))
+    assert not rows.exact(2, weight_of(b.CITY, "people"))
+    # Providers stand by recipients, the first field, and not by sent or delivered.
+    assert not rows.exact(2, weight_of(b.PROVIDER, "all"))
+    # Perhaps the second one is among those that were left out.
+    alone = Rows({(10, 0): pack([5]), (11, 0): pack([0, 9])}, cut=1, bound=1, in_cut={(10, 0): 1, (11, 0): 1})
+    assert not alone.exact(2, weight_of(b.CITY, "people"))
+
+
+CLICKED: Any = st.dictionaries(st.integers(4, 40), st.tuples(st.integers(1, 9), st.booleans()), max_size=30)
+
+
+@given(partitions=st.lists(CLICKED, min_size=1, max_size=4), limit=st.integers(1, 8), shown=st.integers(1, 8))
+def test_a_link_is_counted_once_however_often_it_was_left_out(
+    partitions: list[dict[int, tuple[int, bool]]], limit: int, shown: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(section_parts, "LIMITS", {b.LINK: limit})
+        found = links_of(partitions)
+    rows = found.get(b.LINK, Rows())
+    for count, clicked in (
+        ("all", {link for some in partitions for link in some}),
+        ("people", {link for some in partitions for link, (_, human) in some.items() if human}),
+    ):
+        linked: Any = links(found, count, shown=shown)  # type: ignore[arg-type]
+        if rows.exact(shown, weight_of(b.LINK, count)):  # type: ignore[arg-type]
+            assert len(linked["rows"]) + linked["other"]["links"] == len(clicked)
+
+
+def links_of(partitions: list[dict[int, tuple[int, bool]]]) -> dict[int, Rows]:
+    """Of each partition: link → clicks, and whether people's."""
+    parts = []
+    for partition, clicked in enumerate(partitions):
+        book = book_of(())
+        book.rows = {
+            row_key(b.LINK, link): clicks * (b.CLICK_UNITS[HUMAN] if human else b.CLICK_UNITS[SCANNER])
+            for link, (clicks, human) in clicked.items()
+        }
+        parts.append((partition, b.LINK, unpack_part(pack_part(section_part(book, b.LINK)))))
+    return merge_parts(parts)
+
+
+@pytest.mark.parametrize(
+    ("share", "error"),
+    [
+        (0.0, 0.0),  # each link is of one partition, as where each mail has its own
+        (1.0, 0.0),  # all partitions have the same links
+        (0.5, 0.05),
+    ],
+)
+def test_of_very_many_links_a_sample_tells_how_many_there_are(share: float, error: float) -> None:
+    """Eight partitions leave out 9,000 links each, of which a share is in all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(section_parts, "LIMITS", {b.LINK: 10})
+        common = [text_id(f"common {number}") for number in range(int(9_000 * share))]
+        first = {text_id(f"first {number}"): (5, True) for number in range(10)}
+        partitions = []
+        for place in range(8):
+            own = [text_id(f"{place} {number}") for number in range(9_000 - len(common))]
+            partitions.append(first | {link: (1, link % 3 == 0) for link in (*common, *own)})
+        found = links_of(partitions)
+    for count, links_there in (
+        ("all", {link for some in partitions for link in some}),
+        ("people", {link for some in partitions for link, (_, human) in some.items() if human}),
+    ):
+        linked: Any = links(found, count, shown=10)  # type: ignore[arg-type]
+        assert linked["other"]["links"] == pytest.approx(len(links_there) - 10, rel=error, abs=1)
+
+
+def test_parts_of_a_worker_that_names_none() -> None:
+    """While workers are exchanged: numbers of rows are added up, as ever."""
+    part = SectionPart([], rest=b"\1", rest_rows=3, least=1)
+    found = merge_parts([(place, b.LINK, unpack_part(pack_part(part))) for place in range(2)])
+    assert (found[b.LINK].rest_rows, found[b.LINK].people_rest_rows) == (6, 6)
 
 
 def test_a_link_s_row() -> None:
@@ -156,3 +238,55 @@ def test_names_of_rows_without_one() -> None:
         ("proxy", "proxy"),
     ]
     assert [row["country"] for row in shown["countries"]] == ["not provided by the ESP"]
+
+
+TEXTS = st.text(alphabet='"othernuko', max_size=8) | st.sampled_from(
+    ["other", "proxy", "unknown", "overflow", "not provided by the ESP"]
+)
+
+
+@given(TEXTS, TEXTS)
+def test_names_are_told_apart_from_what_stands_in_place_of_one(name: str, another: str) -> None:
+    assert said(name) not in (*SPECIAL_NAMES.values(), OTHER)
+    assert meant(said(name)) == name
+    assert (said(name) == said(another)) == (name == another)
+
+
+def test_what_is_really_called_other_is_not_the_row_of_the_others() -> None:
+    many = {(1_000 + number, 0): one(b.E_OPENS) for number in range(sections.ROWS)}
+    names = {key: f"c{key[0]}" for key in many}
+    called = {(500, 0): pack([9]), (501, 0): pack([8]), (b.UNKNOWN, 0): pack([7])}
+    named = {(500, 0): "other", (501, 0): "unknown"}
+    found = {b.CLIENT: Rows(many | called, names | named)}
+    rows: Any = clients(found, "all")["clients"]
+    assert [(row["client"], row["opens"]) for row in [*rows[:3], rows[-1]]] == [
+        ('"other"', 9), ('"unknown"', 8), ("unknown", 7), ("other", 3),
+    ]  # fmt: skip
+    providing: Any = providers(
+        {
+            b.PROVIDER: Rows(many | called, names | named),
+            b.REASON: Rows({(500, 7): 1, (500, b.NOT_PROVIDED): 1}, {(500, 7): "not provided by the ESP"}),
+        },
+        "all",
+    )["rows"]
+    assert [row["provider"] for row in [*providing[:3], providing[-1]]] == [
+        '"other"', '"unknown"', "unknown", "other",
+    ]  # fmt: skip
+    assert {'"not provided by the ESP"', "not provided by the ESP"} <= providing[0]["reasons"].keys()
+    located: Any = places(
+        {
+            b.COUNTRY: Rows({(500, 0): 2, (b.PROXY, 0): 1}, {(500, 0): "proxy"}),
+            b.CITY: Rows(
+                {(500, 0): 3, (501, 0): 2, (502, 0): 1},
+                {(500, 0): "DE\0unknown", (501, 0): "DE\0", (502, 0): "other\0other"},
+            ),
+        },
+        "all",
+    )
+    assert [row["country"] for row in located["countries"]] == ['"proxy"', "proxy"]
+    assert [(row["country"], row["city"]) for row in located["cities"]] == [
+        ("DE", '"unknown"'), ("DE", "unknown"), ('"other"', '"other"'),
+    ]  # fmt: skip
+    # A link has an id.
+    linked: Any = links({b.LINK: Rows({(500, 0): one(b.E_CLICKS)}, {(500, 0): "other"})}, "all")
+    assert linked["rows"][0]["link"] == "other"

@@ -40,11 +40,12 @@ AGENTS = (
     ("b", "Outlook", "desktop", "Windows", None),
     ("c", None, "mobile", "Android", "Chrome Mobile"),
     ("d", "Gmail", None, None, None),
+    ("e", "unknown", "other", None, None),
 )
-PLACES = ((None, None), (None, None), ("DE", "Berlin"), ("DE", None), ("FR", "Paris"))
+PLACES = ((None, None), (None, None), ("DE", "Berlin"), ("DE", None), ("FR", "Paris"), ("other", "unknown"))
 VARIANTS = (None, {"subject": "A"}, {"subject": "B", "content": "1"})
-REASONS = (None, "mailbox full", "no such user")
-PROVIDERS = ("Gmail", "other domains")
+REASONS = (None, "mailbox full", "no such user", "not provided by the ESP")
+PROVIDERS = ("Gmail", "other domains", "other")
 SIGNS = (
     0, 0, 0, 0, f.MACHINE, f.AGENT_PROXY, f.AGENT_SCANNER, f.NETWORK_PROXY, f.NETWORK_SCANNER, f.HIDDEN_LINK,
     f.MACHINE | f.AGENT_PROXY, f.NETWORK_SCANNER | f.AGENT_PROXY,
