@@ -174,7 +174,9 @@ def _p_values(pairs: Sequence[tuple[Counts, Counts]]) -> list[float]:
     pooled = (having + others) / (total + others_total)
     spread = pooled * (1 - pooled) * (1 / total + 1 / others_total)
     values: list[float] = chi2.sf((having / total - others / others_total) ** 2 / spread, 1).tolist()
-    expected = np.minimum(total, others_total) * np.minimum(pooled, 1 - pooled)
+    everyone, done = total + others_total, having + others
+    # Whole numbers up to the division: one that is exactly 5 is not below it.
+    expected = np.minimum(total, others_total) * np.minimum(done, everyone - done) / everyone
     for place in np.flatnonzero(expected < MIN_EXPECTED).tolist():
         (a, n), (b, m) = pairs[place]
         values[place] = float(fisher_exact([[a, n - a], [b, m - b]]).pvalue)

@@ -1,15 +1,16 @@
-"""The section `variants`: the summary of each combination of A/B fields. A recipient's first variant counts."""
+"""The section `variants`: the summary of each combination of A/B fields, and how sure its rates are.
+
+A recipient's first variant counts.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from math import sqrt
-from statistics import NormalDist
 
 import msgspec
 
-from cli.verifier import summary
+from cli.verifier import experiment, summary
 from cli.verifier.compare import Comparison
 from cli.verifier.engagement import MOST
 from cli.verifier.rules import Counted
@@ -32,26 +33,39 @@ def text_of(variant: Mapping[str, str] | None) -> str:
 
 
 def compare(
-    result: Comparison, place: str, what: str, groups: Groups, labels: Labels, section: object, count: str
+    result: Comparison,
+    place: str,
+    what: str,
+    groups: Groups,
+    labels: Labels,
+    section: object,
+    count: str,
+    rate: str = experiment.RATE,
 ) -> None:
+    """`rate`: which one the words are about."""
     shown = msgspec.convert(section, Json)
     rows = msgspec.convert(shown["rows"], list[Json])
     names = sorted(groups, key=lambda name: (-len(groups[name]), name))
     listed = [name for name in names[:MOST] if name]
     found = {text_of(msgspec.convert(row["variant"], dict[str, str])): row for row in rows}
     result.same(place, "variants", f"{what}, order", listed, list(found))
-    for name in listed:
+    result.same(place, "variants", f"{what}, rate", rate, shown["rate"])
+    numbers = {name: summary.of_recipients(groups[name], count) for name in listed}
+    said = experiment.words(list(numbers.values()), rate)
+    for name, word in zip(listed, said, strict=True):
         if name in found:
-            _compare_group(result, place, f"{what} {name}", groups[name], found[name], count)
-    if "" in names[:MOST]:
-        result.same(place, "variants", f"{what}, without", len(groups[""]), shown["without"])
-    else:
-        result.same(place, "variants", f"{what}, without", 0, shown["without"])
+            row = found[name]
+            _compare_group(result, place, f"{what} {name}", groups[name], numbers[name], row)
+            _compare_intervals(result, place, f"{what} {name}", numbers[name], row)
+            result.same(place, "variants", f"{what} {name}, verdict of {rate}", word, row["verdict"])
+    without = len(groups[""]) if "" in names[:MOST] else 0
+    result.same(place, "variants", f"{what}, without", without, shown["without"])
     others = [recipient for name in names[MOST:] for recipient in groups[name]]
     result.same(place, "variants", f"{what}, has others", bool(others), "other" in shown)
     if others and "other" in shown:
         other = msgspec.convert(shown["other"], Json)
-        _compare_group(result, place, f"{what} other", others, other, count)
+        wanted = summary.of_recipients(others, count)
+        _compare_group(result, place, f"{what} other", others, wanted, other)
     fields: dict[str, dict[str, str]] = {name: dict(values) for name, values in labels.items()}
     for name in listed:
         for field, value in json.loads(name).items():
@@ -60,27 +74,14 @@ def compare(
 
 
 def _compare_group(
-    result: Comparison, place: str, what: str, recipients: list[Counted], row: Json, count: str
+    result: Comparison, place: str, what: str, recipients: list[Counted], wanted: summary.Numbers, row: Json
 ) -> None:
     result.same(place, "variants", f"{what}, recipients", len(recipients), row["recipients"])
     numbers = summary.of_json(msgspec.convert(row["summary"], Json))
-    wanted = summary.of_recipients(recipients, count)
     result.mappings(place, "variants", what, wanted, numbers)
-    shown = msgspec.convert(row.get("interval") or {}, dict[str, list[float] | None])
-    for rate, ends in shown.items():
-        over, under = (wanted[name] or 0 for name in summary.RATES[rate])
-        expected = wilson(over, under)
-        found = None if ends is None else [round(end, 9) for end in ends]
-        result.same(place, "variants", f"{what}, interval of {rate}", expected, found)
 
 
-def wilson(part: float, whole: float) -> list[float] | None:
-    """Ends of the 95 % interval in percent (E. B. Wilson 1927); None where it is no share of something."""
-    if not 0 <= part <= whole or not whole:
-        return None
-    # The shares that are 1.96 standard errors of their own away from what was seen.
-    square = NormalDist().inv_cdf(0.975) ** 2 / whole
-    share = part / whole
-    root = sqrt(square * (share * (1 - share) + square / 4))
-    ends = ((share + square / 2 - root) / (1 + square), (share + square / 2 + root) / (1 + square))
-    return [round(100 * end, 9) + 0.0 for end in ends]
+def _compare_intervals(result: Comparison, place: str, what: str, wanted: summary.Numbers, row: Json) -> None:
+    shown = msgspec.convert(row["interval"], dict[str, list[float] | None])
+    found = {rate: None if ends is None else [round(end, 9) for end in ends] for rate, ends in shown.items()}
+    result.mappings(place, "variants", f"{what}, interval of", experiment.intervals(wanted), found)

@@ -144,6 +144,7 @@ EARLY, NONE = "too early to tell", "no difference seen"
         ([(300, 1_000), (10, 30), (100, 1_000)], ["better", EARLY, "worse"]),
         ([(0, 5_000), (8, 5_000)], ["worse", "better"]),  # Fisher: 0.0078
         ([(0, 5_000), (5, 5_000)], [EARLY, EARLY]),  # Fisher: 0.062, chi-square would say 0.025
+        ([(9, 154), (11, 462)], ["better", "worse"]),  # just 5 are expected, chi-square: 0.036
     ],
 )
 def test_words(given_counts: list[tuple[int, int]], expected: list[str]) -> None:

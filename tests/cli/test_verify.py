@@ -14,16 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.contribution import METRICS
+from app.experiment import RATES
+from app.experiment import experiment as experiment_of
 from app.facts import AGENT_SCANNER
 from app.report import report_document
 from app.summary import Count
 from app.summary import summary as engine_summary
 from app.timeline import timeline as engine_timeline
+from app.variants import Asked
+from app.variants import variants as engine_variants
 from cli.traffic.ledger import AcceptedLine, FactLine, LabelsLine, PoisonLine, encode_line
 from cli.verifier import (
     answers,
     campaigns,
     events,
+    experiment,
     rules,
     sections,
     stored,
@@ -127,6 +132,46 @@ def test_both_say_the_same_of_any_sections(recipients: Recipients) -> None:
         sections.compare_json(result, "JSON", f"spring {count}", expected, plain, count, sections.NAMES)
     told = [text for cell in result.cells.values() for text in cell.told]
     assert told == []
+
+
+shares = st.integers(0, 300).flatmap(
+    lambda whole: st.tuples(st.integers(0, whole), st.just(whole), st.sampled_from((1, 1, 10, 100)))
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(shares, max_size=6), st.sampled_from(sorted(RATES)))
+def test_both_say_the_same_of_any_variants(found: list[tuple[int, int, int]], rate: str) -> None:
+    over, under = RATES[rate]
+    numbers = []
+    for part, whole, times in found:
+        each: summary.Numbers = dict.fromkeys((name for pair in RATES.values() for name in pair), 0)
+        numbers.append(each | {over: part * times, under: whole * times})
+    rows = experiment_of([({}, each) for each in numbers], rate)["rows"]
+    assert experiment.words(numbers, rate) == [row["verdict"] for row in rows]
+    for each, row in zip(numbers, rows, strict=True):
+        ends, shown = experiment.intervals(each)[rate], row["interval"][rate]
+        assert (ends is None) == (shown is None)
+        assert ends is None or ends == pytest.approx(shown, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ([(9, 99), (1, 99)], ["too early to tell", "too early to tell"]),
+        ([(400, 1_000), (300, 1_000)], ["better", "worse"]),
+        ([(5_000, 9_000), (5_001, 9_000)], ["no difference seen", "no difference seen"]),
+        # Just 5 are expected: chi-square's p is 0.036, Fisher's would be 0.061.
+        ([(9, 154), (11, 462)], ["better", "worse"]),
+    ],
+)
+def test_words(shares: list[tuple[int, int]], words: list[str]) -> None:
+    numbers: list[summary.Numbers] = [{"clicked": part, "sent": whole} for part, whole in shares]
+    assert experiment.words(numbers, "click_rate") == words
+    assert experiment.words(numbers, "click_to_open_rate") == [None, None]
+    opposite = {"better": "worse", "worse": "better"}
+    bounced: list[summary.Numbers] = [{"bounced": part, "sent": whole} for part, whole in shares]
+    assert experiment.words(bounced, "bounce_rate") == [opposite.get(word, word) for word in words]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -304,10 +349,18 @@ class FakePages(Pages):
             plain = msgspec.json.decode(msgspec.json.encode(plain | spoiled), type=Json)
         return plain
 
+    def _variants(self, count: Count, rate: str) -> Json:
+        assert self.view.sections is not None
+        section = engine_variants(self.view.sections, LABELS.fields, count, Asked(rate))
+        document = {"variants": section} | self.spoil.get(rate, {})
+        return msgspec.json.decode(msgspec.json.encode(document), type=Json)
+
     def campaigns(self) -> list[Json]:
         return [self._document("list", "all", "UTC")]
 
     def section(self, campaign: str, name: str, **parameters: str) -> Json:
+        if "rate" in parameters:
+            return self._variants(count_of(parameters), parameters["rate"])
         return self._document(name, count_of(parameters), parameters.get("timezone", "Europe/Berlin"))
 
     def snapshot(self, campaign: str, **parameters: str) -> Json:
@@ -412,6 +465,9 @@ def test_a_wrong_answer_is_seen(kind: str, place: str) -> None:
         ("variants", "rows", {"recipients": 99}),
         ("variants", "rows", {"variant": {"subject": "Z"}}),
         ("variants", "rows", {"interval": {"click_rate": [1.0, 2.0]}}),
+        ("variants", "rows", {"interval": {}}),
+        ("variants", "rows", {"verdict": "better"}),
+        ("variants", "rows", {"verdict": None}),
     ],
 )
 @pytest.mark.parametrize(
@@ -425,6 +481,15 @@ def test_a_wrong_row_is_seen(section: str, rows: str, spoil: Json, kind: str, pl
     found[0] |= spoil
     right.pages.spoil[section if kind == "one" else kind] = {section: value | {rows: found}}
     assert set(right.compare()) == {place}
+
+
+@pytest.mark.parametrize("spoil", [{"rate": "click_rate"}, {"rows": []}])
+def test_a_wrong_word_about_another_rate_is_seen(spoil: Json) -> None:
+    right = Right()
+    assert right.view.sections is not None
+    section = engine_variants(right.view.sections, LABELS.fields, "all", Asked("bounce_rate"))
+    right.pages.spoil["bounce_rate"] = {"variants": section | spoil}
+    assert set(right.compare()) == {answers.JSON}
 
 
 @pytest.mark.parametrize("section", stored_rows.SECTIONS.values())
