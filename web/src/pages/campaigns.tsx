@@ -1,11 +1,14 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { useEvery } from "../api/every";
+// The organisation's campaigns, newest activity first: one page of them, which moves, or those that a search finds.
+
+import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api/http";
 import { session } from "../api/session";
 import type { Count, Listed, Page } from "../api/types";
 import { Sparkline } from "../charts/sparkline";
 import { moment, number, percent } from "../format";
 import { lazy } from "../lazy";
+import { LIMIT, useAnswer } from "../lists/answer";
+import { Pages } from "../lists/pages";
 import { CountSwitch } from "../parts/controls";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { setTitle, Text } from "../parts/text";
@@ -15,71 +18,84 @@ import { count } from "../settings";
 const FirstRun = lazy(() => import("./connect").then((module) => module.FirstRun));
 
 const EVERY_MS = 3_000;
-const SEARCH_EVERY_MS = 15_000;
-const STEP = 50;
-const MOST = 500;
-const SEARCHED_PAGES = 20;
+const MAX_SEARCH = 320; // for the API
+const LIST = "campaigns";
 
-type Answer = { items: Listed[]; matching: number | null; more: boolean };
+type Answer = Page<Listed>;
 
-/** The newest campaigns; all of them (up to 10,000) while somebody searches, for the API's list knows no search. */
-async function load(wanted: number, counted: Count, all: boolean, signal: AbortSignal): Promise<Answer> {
-  const items: Listed[] = [];
-  let cursor: string | undefined;
-  for (let page = 0; page < (all ? SEARCHED_PAGES : 1); page += 1) {
-    const answer = await get<Page<Listed>>("/api/v1/campaigns", { limit: all ? MOST : wanted, count: counted, cursor }, signal);
-    items.push(...answer.items);
-    if (answer.next === null) return { items, matching: answer.matching, more: false };
-    cursor = answer.next;
-  }
-  return { items, matching: null, more: !all };
-}
-
-export function found(item: { campaign: string; name: string | null; subject: string | null }, search: string): boolean {
-  const words = search.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-  const text = [item.campaign, item.name, item.subject].join("\n").toLocaleLowerCase();
-  return words.every((word) => text.includes(word));
+function load(path: string, values: Record<string, string | number | undefined>, signal: AbortSignal): Promise<Answer> {
+  return get<Answer>(path, { ...values, limit: LIMIT }, signal);
 }
 
 export function CampaignsPage() {
-  const search = filters.value.get("search") ?? "";
-  const searching = search !== "";
+  const search = (filters.value.get("search") ?? "").trim().slice(0, MAX_SEARCH);
+  const cursor = filters.value.get("cursor") ?? undefined;
   const counted = count.value;
-  const [wanted, setWanted] = useState(STEP);
+  const { answer, error, busy, again } = useAnswer(load, "/api/v1/campaigns", { search, cursor, count: counted },
+    { moved: useTurns(EVERY_MS), everyMs: EVERY_MS / 2 });
   useEffect(() => setTitle("Campaigns"), []);
-  const { answer, error, again } = useEvery(
-    (signal) => load(wanted, counted, searching, signal), searching ? SEARCH_EVERY_MS : EVERY_MS, [wanted, counted, searching],
-  );
-  const items = useMemo(() => answer?.items.filter((item) => found(item, search)) ?? [], [answer, search]);
+  // A cursor belongs to its search: of another one, or another secret, it leads nowhere, and the list begins anew.
+  const lost = error?.status === 400 && cursor !== undefined;
+  useEffect(() => {
+    if (lost) filter({ cursor: undefined }, true);
+  }, [lost]);
   return (
     <>
-      <div class="title">
+      <div class="title" id={LIST}>
         <h1 tabIndex={-1}>Campaigns</h1>
-        <input class="search" type="search" placeholder="Search" aria-label="Search campaigns" value={search}
-          onInput={(event) => filter({ search: event.currentTarget.value }, true)} />
+        <Search />
+        <span class="quiet matching" role="status">{answer && (search || answer.matching) ? how(answer.matching, search) : ""}</span>
         <CountSwitch />
       </div>
-      {error && answer && <Notice>{error} The numbers are those of before; trying again…</Notice>}
-      {items.some((item) => item.stale) && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
+      {error && answer && <Notice>{error.message} The numbers are those of before; trying again…</Notice>}
+      {answer?.items.some((item) => item.stale) && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
       {answer === null
-        ? error ? <Failed message={error} again={again} /> : <Loading what="Loading the campaigns" />
-        : items.length === 0
-          ? searching
-            ? <Empty title="No campaign has these words in its name, subject or id." />
-            : <FirstRun />
-          : <List items={items} counted={counted} />}
-      {answer?.more && wanted < MOST && !searching && (
-        <p class="center"><button type="button" class="button quiet-button" onClick={() => setWanted(Math.min(MOST, wanted + 100))}>
-          Show more of {number(answer.matching)}</button></p>
-      )}
+        ? error && !lost ? <Failed message={error.message} again={again} /> : <Loading what="Loading the campaigns" />
+        : answer.items.length > 0 ? <List items={answer.items} counted={answer.items[0]?.count ?? counted} busy={busy} />
+          : cursor ? <Empty title="Nothing is on this page any more"><a href="/">To the newest campaigns</a></Empty>
+            : search || busy ? <Nothing /> : <FirstRun />}
+      {answer && <Pages answer={answer} busy={busy} list={LIST} />}
     </>
   );
 }
 
-function List({ items, counted }: { items: Listed[]; counted: Count }) {
+function how(matching: number | null, search: string): string {
+  return `${number(matching)} ${search ? "found" : matching === 1 ? "campaign" : "campaigns"}`;
+}
+
+/** Another number every so often, while somebody looks. */
+function useTurns(everyMs: number): number {
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => { if (!document.hidden) setTurn((before) => before + 1); }, everyMs);
+    return () => clearInterval(timer);
+  }, [everyMs]);
+  return turn;
+}
+
+/** One search is one step back, however many letters it has: the first letter makes the step. */
+function Search() {
+  const typing = useRef(false);
+  return (
+    <input class="search" type="search" placeholder="Words of name, subject or id" aria-label="Search campaigns" maxLength={MAX_SEARCH}
+      autocomplete="off" spellcheck={false} value={filters.value.get("search") ?? ""}
+      onInput={(event) => { filter({ search: event.currentTarget.value, cursor: undefined }, typing.current); typing.current = true; }}
+      onBlur={() => { typing.current = false; }} />
+  );
+}
+
+function Nothing() {
+  return (
+    <Empty title="No campaign has all these words in its name, subject or id.">
+      <button type="button" class="plain" onClick={() => filter({ search: undefined, cursor: undefined })}>Show all campaigns</button>
+    </Empty>
+  );
+}
+
+function List({ items, counted, busy }: { items: Listed[]; counted: Count; busy: boolean }) {
   const zone = session.value?.timezone ?? "UTC";
   return (
-    <ul class="campaigns">
+    <ul class="campaigns" aria-busy={busy}>
       {items.map((item) => (
         <li key={item.campaign}>
           <a class="card campaign" href={pathTo("campaigns", item.campaign)}>

@@ -3,11 +3,12 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { useEvery } from "../api/every";
 import { get } from "../api/http";
-import type { ComparedCampaign, Comparison, Count, Listed, Page } from "../api/types";
+import type { ComparedCampaign, Comparison, Count } from "../api/types";
 import type { Line } from "../charts/lines";
 import { duration, number, percent } from "../format";
 import { lazy } from "../lazy";
 import { CountSwitch, Select, Switch } from "../parts/controls";
+import { CampaignPicker } from "../parts/picker";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Table } from "../parts/table";
 import { setTitle, Text } from "../parts/text";
@@ -30,7 +31,7 @@ export function ComparePage() {
   return (
     <>
       <div class="title"><h1 tabIndex={-1}>Compare</h1><CountSwitch /></div>
-      <Chooser chosen={campaigns} />
+      <Chooser chosen={campaigns} compared={answer?.campaigns ?? []} />
       {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} />}</>}
       {answer?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
       {campaigns.length === 0
@@ -65,24 +66,23 @@ function choose(campaigns: string[]): void {
   go(`${location.pathname}?${query}`);
 }
 
-function Chooser({ chosen }: { chosen: string[] }) {
-  const [listed, setListed] = useState<Listed[]>([]);
-  useEffect(() => {
-    const stop = new AbortController();
-    get<Page<Listed>>("/api/v1/campaigns", { limit: 500 }, stop.signal).then((page) => setListed(page.items), () => undefined);
-    return () => stop.abort();
-  }, []);
-  const left = listed.filter((item) => !chosen.includes(item.campaign));
-  const choices = [["", "Choose a campaign"] as const, ...left.map((item) => [item.campaign, (item.name ?? item.campaign).slice(0, 80)] as const)];
+function Chooser({ chosen, compared }: { chosen: string[]; compared: readonly ComparedCampaign[] }) {
+  const [names, setNames] = useState<Record<string, string | null>>({});
+  const nameOf = (campaign: string) => compared.find((row) => row.campaign === campaign)?.name ?? names[campaign] ?? campaign;
   return (
     <div class="chips">
       {chosen.map((campaign) => (
         <span key={campaign} class="chip">
-          <Text>{listed.find((item) => item.campaign === campaign)?.name ?? campaign}</Text>
-          <button type="button" class="plain icon" aria-label={`Remove ${campaign.slice(0, 80)}`} onClick={() => choose(chosen.filter((one) => one !== campaign))}>×</button>
+          <Text>{nameOf(campaign)}</Text>
+          <button type="button" class="plain icon" aria-label={`Remove ${nameOf(campaign).slice(0, 80)}`} onClick={() => choose(chosen.filter((one) => one !== campaign))}>×</button>
         </span>
       ))}
-      {chosen.length < MOST && <Select label="Add" value="" choices={choices} set={(campaign) => { if (campaign) choose([...chosen, campaign]); }} />}
+      {chosen.length < MOST && (
+        <CampaignPicker without={chosen} choose={({ campaign, name }) => {
+          setNames({ ...names, [campaign]: name });
+          choose([...chosen, campaign]);
+        }} />
+      )}
     </div>
   );
 }
