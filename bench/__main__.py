@@ -79,7 +79,9 @@ def main() -> int:
     for number, name in enumerate(names, 1):
         progress.print(f"[{number}/{len(names)}] {name} …", markup=False)
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=f"campaign-reports-bench-{name}-") as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"campaign-reports-bench-{name}-", ignore_cleanup_errors=True
+        ) as folder:
             measured: list[Figure] = importlib.import_module(f"bench.{name}").run(Path(folder))
         progress.print(table_of(measured), f"({time.monotonic() - began:.0f} s)")
         figures += measured

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,8 @@ import aiohttp
 import pytest
 
 STARTS_WITHIN_S = 30.0
+REDRAWS_S = 1.0
+"""Charts are drawn anew in another size within that, on a busy machine too."""
 FLAGS = [
     "--headless=new",
     "--disable-gpu",
@@ -37,6 +40,7 @@ class Tab:
         self._socket = socket
         self._number = 0
         self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._window = (1280, 900)
         self.complaints: list[str] = []
         self._reader = asyncio.create_task(self._read())
 
@@ -80,6 +84,12 @@ class Tab:
         return str(await self.run("document.body.innerText"))
 
     async def look(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        self._window = (width, height)
+        await self._size(width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def _size(self, width: int, height: int) -> None:
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -87,12 +97,15 @@ class Tab:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     async def screenshot(self) -> bytes:
         """A PNG of the whole page, to be looked at."""
-        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        # What is beyond the window isn't drawn, or is just being drawn anew, when a picture is taken of it.
+        width, height = self._window
+        await self._size(width, max(height, int(await self.run("document.documentElement.scrollHeight"))))
+        await asyncio.sleep(REDRAWS_S)
+        shot = await self.call("Page.captureScreenshot", format="png")
+        await self._size(width, height)
         return base64.b64decode(shot["data"])
 
     async def close(self) -> None:
@@ -126,7 +139,9 @@ async def browsing(folder: Path) -> AsyncIterator[Tab]:
     # As root there is no sandbox, and the tests show nothing but our own pages.
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={folder}"]
     log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(program, *flags, "about:blank", stdout=log, stderr=log)
+    process = await asyncio.create_subprocess_exec(
+        program, *flags, "about:blank", stdout=log, stderr=log, start_new_session=True
+    )
     try:
         port_file = folder / "DevToolsActivePort"
         port = await asyncio.to_thread(_port, port_file)
@@ -149,4 +164,7 @@ async def browsing(folder: Path) -> AsyncIterator[Tab]:
         except TimeoutError:
             process.kill()
             await process.wait()
+        # Its helpers end a moment later, and would still write into the folder.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         log.close()

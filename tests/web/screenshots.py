@@ -67,7 +67,7 @@ def fill(stack: Stack) -> None:
 
 async def shoot(stack: Stack, only: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         async with browsing(Path(folder)) as tab:
             for look, width, dark in LOOKS:
                 await tab.look(width, 900 if width > 400 else 740, dark=dark)
@@ -109,7 +109,10 @@ async def sharing(stack: Stack, tab: Tab, look: str) -> None:
 
 def main() -> None:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), PARTITIONS="2") as stack:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        Stack(Path(folder), PARTITIONS="2") as stack,
+    ):
         stack.start_all()
         fill(stack)
         asyncio.run(shoot(stack, sys.argv[1:]))

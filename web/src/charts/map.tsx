@@ -12,6 +12,7 @@ import type { Places } from "../api/types";
 import { compact, country, number } from "../format";
 import { Chart, type Colours } from "./chart";
 import { lettersOf } from "./countries";
+import { acrossTheDateLine } from "./date-line";
 import type { Option } from "./echarts";
 
 use([MapChart, GeoComponent, VisualMapComponent]);
@@ -20,9 +21,8 @@ function world(): FeatureCollection {
   const topology = atlas as unknown as Topology<{ countries: GeometryCollection<{ name: string }> }>;
   const all = feature(topology, topology.objects.countries);
   const features = all.features
-    // Fiji lies on both sides of the date line, and would be drawn as a line around the world.
-    .filter((one) => one.properties.name !== "Antarctica" && one.properties.name !== "Fiji")
-    .map((one) => ({ ...one, properties: { name: lettersOf(one.id, one.properties.name) ?? one.properties.name } }));
+    .filter((one) => one.properties.name !== "Antarctica")
+    .map((one) => ({ ...acrossTheDateLine(one), properties: { name: lettersOf(one.id, one.properties.name) ?? one.properties.name } }));
   return { type: "FeatureCollection", features };
 }
 

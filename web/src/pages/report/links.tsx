@@ -25,7 +25,7 @@ export function LinksCard({ campaign, links, count, timezone }: { campaign: stri
     <section class="card" aria-label="Links">
       <h2>Links</h2>
       {links.rows.length === 0 && <Empty title="No clicks yet" />}
-      <ol class="links">{rows}</ol>
+      <ol class={all ? "links many" : "links"}>{rows}</ol>
       {links.rows.length > SHOWN && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
           {all ? "Show fewer" : `Show all ${number(links.rows.length)}`}

@@ -36,7 +36,8 @@ function Links({ path, zone }: { path: string; zone: string }) {
   const [life, setLife] = useState<Life>("7");
   const [items, setItems] = useState<ShareItem[] | null>(null);
   const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
+  // From the start: the list, when it comes, would hide a link that was made before.
+  const [busy, setBusy] = useState(true);
   const load = async () => setItems((await get<Shares>(path)).items);
   const doing = async (what: () => Promise<void>) => {
     setBusy(true);
