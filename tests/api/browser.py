@@ -32,6 +32,17 @@ FLAGS = [
     "--remote-debugging-port=0",
 ]
 
+KEYS = {
+    "Tab": ("Tab", 9, ""),
+    "Enter": ("Enter", 13, "\r"),
+    "Escape": ("Escape", 27, ""),
+    " ": ("Space", 32, " "),
+    "ArrowLeft": ("ArrowLeft", 37, ""),
+    "ArrowRight": ("ArrowRight", 39, ""),
+    "ArrowDown": ("ArrowDown", 40, ""),
+}
+"""Key → its code, its number and the text that it writes."""
+
 
 class Tab:
     """One page. What it logs and what it couldn't load or run is kept in `complaints`."""
@@ -75,6 +86,14 @@ class Tab:
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError(f"{script}\n{await self.text()}\n{self.complaints}")
             await asyncio.sleep(0.02)
+
+    async def press(self, key: str, *, shift: bool = False) -> None:
+        """One of `KEYS`, or a character, as from a keyboard."""
+        code, number, text = KEYS.get(key, (key, ord(key.upper()[0]), key))
+        same = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
+        down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        await self.call("Input.dispatchKeyEvent", **same, **down)
+        await self.call("Input.dispatchKeyEvent", **same, type="keyUp")
 
     async def open(self, address: str) -> None:
         await self.call("Page.navigate", url=address)

@@ -18,7 +18,18 @@ READER = """
 [orgs.acme.keys.reader]
 secret = "file:{data}/keys/reader"
 scopes = ["read"]
+[orgs.acme.keys.writer]
+secret = "file:{data}/keys/writer"
+scopes = ["write"]
+
+[orgs.nothing]
+name = "Nothing"
+timezone = "UTC"
+[orgs.nothing.keys.loader]
+secret = "file:{data}/keys/nothing"
+scopes = ["read", "write", "ops"]
 """
+"""More keys, and an organisation that has nothing, not even a source."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +49,7 @@ async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
         yield tab
 
 
-async def signed_in(tab: Tab, stack: Stack, path: str = "/", address: str = "") -> None:
-    await tab.open(f"{address or stack.url}{path}#key={stack.key()}")
+async def signed_in(tab: Tab, stack: Stack, path: str = "/", address: str = "", key: str = "acme") -> None:
+    """`key`: the name of its file."""
+    await tab.open(f"{address or stack.url}{path}#key={stack.key(key)}")
     await tab.until("document.querySelector('main h1') && !document.querySelector('#key')")

@@ -1,13 +1,14 @@
 // Which page is shown, by the address.
 
-import type { ComponentType } from "preact";
+import type { ComponentChildren, ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
-import { session } from "./api/session";
+import { begin, may, session, unasked } from "./api/session";
 import { lazy } from "./lazy";
 import { CampaignsPage } from "./pages/campaigns";
 import { SignInPage } from "./pages/sign-in";
+import { Needs } from "./parts/needs";
 import { Shell } from "./parts/shell";
-import { Empty, Loading } from "./parts/states";
+import { Empty, Failed, Loading } from "./parts/states";
 import { setTitle } from "./parts/text";
 import { path } from "./router";
 
@@ -47,13 +48,22 @@ const PAGES: Record<string, ComponentType> = {
 
 export function App() {
   if (path.value[0] === "shared") return <SharedPage />;
-  if (session.value === undefined) return <Loading />;
+  if (unasked.value) return <Beginning><Failed message={unasked.value} again={() => void begin()} /></Beginning>;
+  if (session.value === undefined) return <Beginning><Loading /></Beginning>;
   if (session.value === null) return <SignInPage />;
   return <Shell><Chosen /></Shell>;
 }
 
+function Beginning({ children }: { children: ComponentChildren }) {
+  return <main class="sign-in"><h1 class="hidden">Campaign Reports</h1>{children}</main>;
+}
+
+/** Pages for which a key needs another scope than `read`; they ask for it themselves. */
+const OF_OTHERS = ["connect", "operations"];
+
 function Chosen() {
   const [first = "", campaign, page = "", ...rest] = path.value;
+  if (!may("read") && !OF_OTHERS.includes(first)) return <><h1 tabIndex={-1}>Reports</h1><Needs scope="read" /></>;
   if (first === "campaigns" && campaign !== undefined) {
     const [one] = rest;
     if (one !== undefined && rest.length === 1) {

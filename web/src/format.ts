@@ -1,4 +1,5 @@
-// Numbers and times in the reader's locale.
+// Numbers and times in the reader's locale. The words around them are English: what is written from right to left is kept
+// apart by marks, so that two of them beside each other don't change places.
 
 const whole = new Intl.NumberFormat();
 const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
@@ -6,12 +7,19 @@ const percents = new Map<number, Intl.NumberFormat>();
 
 export const DASH = "–";
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufefc]/;
+
+/** Text of the locale, its direction kept to itself. */
+function apart(text: string): string {
+  return RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text;
+}
+
 export function number(value: number | null | undefined): string {
-  return value === null || value === undefined ? DASH : whole.format(value);
+  return value === null || value === undefined ? DASH : apart(whole.format(value));
 }
 
 export function compact(value: number): string {
-  return short.format(value);
+  return apart(short.format(value));
 }
 
 /** `value` in percent; small ones with more digits, so that 0.04 % isn't 0.0 %. */
@@ -23,16 +31,16 @@ export function percent(value: number | null | undefined): string {
     format = new Intl.NumberFormat(undefined, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
     percents.set(digits, format);
   }
-  return format.format(value / 100);
+  return apart(format.format(value / 100));
 }
 
 export function duration(ms: number | null | undefined): string {
   if (ms === null || ms === undefined) return "unknown";
-  if (ms < 1_000) return `${whole.format(Math.round(ms))} ms`;
-  if (ms < 60_000) return `${new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 }).format(ms / 1_000)} s`;
-  if (ms < 3_600_000) return `${whole.format(Math.round(ms / 60_000))} min`;
-  if (ms < 172_800_000) return `${whole.format(Math.round(ms / 3_600_000))} h`;
-  return `${whole.format(Math.round(ms / 86_400_000))} days`;
+  if (ms < 1_000) return `${number(Math.round(ms))} ms`;
+  if (ms < 60_000) return `${number(Math.round(ms / 100) / 10)} s`;
+  if (ms < 3_600_000) return `${number(Math.round(ms / 60_000))} min`;
+  if (ms < 172_800_000) return `${number(Math.round(ms / 3_600_000))} h`;
+  return `${number(Math.round(ms / 86_400_000))} days`;
 }
 
 const formats = new Map<string, Intl.DateTimeFormat>();
@@ -47,20 +55,31 @@ function timeFormat(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
   return format;
 }
 
+const DAY: Intl.DateTimeFormatOptions = { year: "numeric", month: "short", day: "numeric" };
+const CLOCK: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
+
 /** A moment in a zone. Nothing was counted yet: as_of is the beginning of 1970. */
 export function moment(text: string | null | undefined, timeZone: string, seconds = false): string {
+  return formatted(text, { timeZone, ...DAY, ...CLOCK, ...(seconds ? { second: "2-digit" } : {}) });
+}
+
+/** Its two halves, for narrow columns. */
+export function dayOf(text: string | null | undefined, timeZone: string): string {
+  return formatted(text, { timeZone, ...DAY });
+}
+
+export function clockOf(text: string | null | undefined, timeZone: string): string {
+  return formatted(text, { timeZone, ...CLOCK });
+}
+
+function formatted(text: string | null | undefined, options: Intl.DateTimeFormatOptions): string {
   const ms = Date.parse(text ?? "");
-  if (Number.isNaN(ms) || ms <= 0) return DASH;
-  return timeFormat({
-    timeZone,
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
-    ...(seconds ? { second: "2-digit" } : {}),
-  }).format(ms);
+  return Number.isNaN(ms) || ms <= 0 ? DASH : apart(timeFormat(options).format(ms));
 }
 
 export function hourLabel(text: string, timeZone: string, unit: "hour" | "day"): string {
   const date: Intl.DateTimeFormatOptions = { timeZone, weekday: "short", day: "numeric", month: "short" };
-  return timeFormat(unit === "day" ? date : { ...date, hour: "2-digit", minute: "2-digit" }).format(Date.parse(text));
+  return formatted(text, unit === "day" ? date : { ...date, ...CLOCK });
 }
 
 let names: Intl.DisplayNames | undefined;
@@ -79,5 +98,5 @@ export function rowName(name: string): string {
 export function country(code: string): string {
   if (!/^[A-Z]{2}$/.test(code)) return rowName(code);
   names ??= new Intl.DisplayNames(undefined, { type: "region" });
-  return names.of(code) ?? code;
+  return apart(names.of(code) ?? code);
 }

@@ -32,9 +32,36 @@ export function go(to: string, replace = false): void {
   here.value = { path: target.pathname, search: target.search };
   if (moved && !replace) {
     scrollTo(0, 0);
-    // Who listens instead of looking hears where they are.
-    requestAnimationFrame(() => document.querySelector<HTMLElement>("main h1")?.focus());
+    headingTakesFocus();
   }
+}
+
+let stopWaiting = (): void => undefined;
+
+/** Who listens instead of looking hears where they are: the focus goes to the heading of the page that was opened, as soon
+ * as it is there (its code may have to be loaded), unless somebody has gone on in the meantime. */
+export function headingTakesFocus(): void {
+  stopWaiting();
+  const left = document.activeElement;
+  const look = (): void => {
+    const now = document.activeElement;
+    const heading = document.querySelector<HTMLElement>("main h1");
+    const goneOn = now !== left && now !== document.body && now !== null;
+    if (!heading && !goneOn) return;
+    stopWaiting();
+    // The place that was scrolled to stays: at the top, or, on the way back, where the browser remembers it.
+    if (!goneOn) heading?.focus({ preventScroll: true });
+  };
+  const watching = new MutationObserver(look);
+  // Not before the page of before is gone.
+  const frame = requestAnimationFrame(() => {
+    watching.observe(document.body, { childList: true, subtree: true });
+    look();
+  });
+  stopWaiting = () => {
+    cancelAnimationFrame(frame);
+    watching.disconnect();
+  };
 }
 
 /** Sets filters; empty ones leave the address. `replace` while somebody types. */
@@ -51,7 +78,9 @@ export function filter(changes: Record<string, string | undefined>, replace = fa
 
 export function startRouter(): void {
   addEventListener("popstate", () => {
+    const moved = location.pathname !== here.peek().path;
     here.value = { path: location.pathname, search: location.search };
+    if (moved) headingTakesFocus();
   });
   document.addEventListener("click", (event) => {
     const link = (event.target as Element | null)?.closest?.("a");

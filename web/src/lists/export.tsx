@@ -4,12 +4,12 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { address, wordsOf } from "../api/http";
 import { signedOut } from "../api/session";
+import { save } from "../parts/save";
 
 type Values = Record<string, string | number | undefined>;
 type State = { kind: "idle" } | { kind: "running"; bytes: number } | { kind: "done"; bytes: number } | { kind: "failed"; message: string };
 
 const DRAWN_EVERY_MS = 200;
-const KEPT_MS = 60_000;
 const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
 
 export function bytes(count: number): string {
@@ -40,14 +40,6 @@ async function read(path: string, signal: AbortSignal, came: (bytes: number) => 
     count += value.length;
     came(count);
   }
-}
-
-function save(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_MS);
 }
 
 export function Export({ path, values, name }: { path: string; values: Values; name: string }) {

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import type { Page } from "../api/types";
 import { number } from "../format";
+import { useLanding } from "../parts/landing";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { filter, filters } from "../router";
 import type { Answered } from "./answer";
@@ -21,6 +22,8 @@ export function ListCard<T extends Page<unknown>>({ id, title, one, many, answer
     if (lost) filter({ cursor: undefined }, true);
   }, [lost]);
   const matching = answer?.matching ?? null;
+  // "Next" is no link on the last page.
+  const place = useLanding<HTMLDivElement>(answer);
   return (
     <section class="card" aria-label={title} id={id}>
       <div class="list-head">
@@ -34,7 +37,7 @@ export function ListCard<T extends Page<unknown>>({ id, title, one, many, answer
       {error?.status === 404 && <Empty title="There is no campaign of this name"><p>It appears here by itself when its first event is counted.</p></Empty>}
       {!answer && !error && <Loading what={`Loading the ${many}`} />}
       {answer && (
-        <div class="list" aria-busy={busy}>
+        <div class="list" aria-busy={busy} ref={place} tabIndex={-1}>
           {answer.items.length === 0
             ? answer.next !== null ? <Empty title="Nothing found so far"><p>There is more to look through: go on with the next page.</p></Empty>
               : filtered ? <Empty title={`No ${many} that match these filters`} /> : none

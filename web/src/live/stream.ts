@@ -28,6 +28,8 @@ export class LiveStream {
   private failures = 0;
   private lastId = "";
   private closed = false;
+  /** Hidden for so long that the connection was left to other tabs. */
+  private asleep = false;
   private wasLive = false;
 
   /** `names`: the events that are wanted; pings are seen in any case. */
@@ -52,6 +54,7 @@ export class LiveStream {
   }
 
   private readonly now = (): void => {
+    if (this.asleep) return;
     this.failures = 0;
     this.open();
   };
@@ -64,8 +67,15 @@ export class LiveStream {
   // Browsers allow six connections to a host: tabs that nobody looks at leave theirs to others.
   private readonly seen = (): void => {
     clearTimeout(this.hiding);
-    if (document.hidden) this.hiding = setTimeout(() => this.drop(), HIDDEN_MS);
-    else if (!this.source && !this.closed) this.now();
+    if (document.hidden) {
+      this.hiding = setTimeout(() => {
+        this.asleep = true;
+        this.drop();
+      }, HIDDEN_MS);
+      return;
+    }
+    this.asleep = false;
+    if (!this.source && !this.closed) this.now();
   };
 
   // A page that was left lives on in the browser's back/forward cache, and so would its connection.
@@ -117,7 +127,7 @@ export class LiveStream {
     this.failures += 1;
     this.on.state(navigator.onLine ? "reconnecting" : "offline");
     if (!(await this.on.failed())) return this.close();
-    if (this.closed || this.source || !navigator.onLine) return;
+    if (this.closed || this.asleep || this.source || !navigator.onLine) return;
     clearTimeout(this.retry);
     this.retry = setTimeout(() => this.open(), pauseMs(this.failures, Math.random()));
   }

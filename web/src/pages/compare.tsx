@@ -8,6 +8,7 @@ import type { Line } from "../charts/lines";
 import { duration, number, percent } from "../format";
 import { lazy } from "../lazy";
 import { CountSwitch, Select, Switch } from "../parts/controls";
+import { useLanding } from "../parts/landing";
 import { CampaignPicker } from "../parts/picker";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Table } from "../parts/table";
@@ -26,13 +27,13 @@ export function ComparePage() {
   const campaigns = [...new Set(asked.getAll("campaign"))].slice(0, MOST);
   const age = AGES.find(([hours]) => hours === asked.get("age_hours"))?.[0] ?? "48";
   const what: What = asked.get("what") === "clicked" ? "clicked" : "opened";
-  const { answer, error } = useComparison(campaigns, age, count.value);
+  const { answer, error, again } = useComparison(campaigns, age, count.value);
   useEffect(() => setTitle("Compare"), []);
   return (
     <>
       <div class="title"><h1 tabIndex={-1}>Compare</h1><CountSwitch /></div>
       <Chooser chosen={campaigns} compared={answer?.campaigns ?? []} />
-      {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} />}</>}
+      {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} again={again} />}</>}
       {answer?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
       {campaigns.length === 0
         ? <Empty title="Choose campaigns to compare"><p>They stand side by side at the same age: hours since their mailing began.</p></Empty>
@@ -68,9 +69,11 @@ function choose(campaigns: string[]): void {
 
 function Chooser({ chosen, compared }: { chosen: string[]; compared: readonly ComparedCampaign[] }) {
   const [names, setNames] = useState<Record<string, string | null>>({});
+  const place = useLanding<HTMLFieldSetElement>(chosen.length);
   const nameOf = (campaign: string) => compared.find((row) => row.campaign === campaign)?.name ?? names[campaign] ?? campaign;
   return (
-    <div class="chips">
+    <fieldset class="chips" ref={place} tabIndex={-1}>
+      <legend class="hidden">Campaigns</legend>
       {chosen.map((campaign) => (
         <span key={campaign} class="chip">
           <Text>{nameOf(campaign)}</Text>
@@ -83,7 +86,7 @@ function Chooser({ chosen, compared }: { chosen: string[]; compared: readonly Co
           choose([...chosen, campaign]);
         }} />
       )}
-    </div>
+    </fieldset>
   );
 }
 

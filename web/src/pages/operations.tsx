@@ -58,6 +58,7 @@ export function OperationsPage() {
 function Watching() {
   const { lag, state, error } = useLag().value;
   const zone = session.value?.timezone ?? "UTC";
+  if (error?.status === 403) return <Failed message={error.message} />;
   if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading how it goes" />;
   return (
     <>

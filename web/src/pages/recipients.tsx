@@ -4,7 +4,7 @@ import { useEffect, useMemo } from "preact/hooks";
 import { campaignPath } from "../api/http";
 import { session } from "../api/session";
 import type { Recipient, Recipients } from "../api/types";
-import { country, DASH, moment, number, rowName } from "../format";
+import { clockOf, country, DASH, dayOf, number, rowName } from "../format";
 import { page, useAnswer } from "../lists/answer";
 import { useChoices } from "../lists/choices";
 import { Who } from "../lists/who";
@@ -80,18 +80,24 @@ function askedRecipients(): Record<string, string> {
 
 function People({ rows, campaign, zone }: { rows: readonly Recipient[]; campaign: string; zone: string }) {
   const times = (did: boolean, how: number, at: string | null) =>
-    did ? <>{number(how)}× <span class="quiet small">{moment(at, zone)}</span></> : <span class="quiet">{DASH}</span>;
+    did ? <>{number(how)}× <When at={at} zone={zone} /></> : <span class="quiet">{DASH}</span>;
   return (
     <Table label="Recipients" rows={rows} shown={rows.length} keyOf={(row, index) => row.recipient ?? `erased ${index}`} columns={[
       { title: "Recipient", cell: (row) => <Who campaign={campaign} recipient={row.recipient} /> },
       { title: "Status", cell: (row) => statusWords(row.status) },
       { title: "Opened", cell: (row) => times(row.opened, row.opens, row.opened_at) },
       { title: "Clicked", cell: (row) => times(row.clicked, row.clicks, row.clicked_at) },
-      { title: "Sent", cell: (row) => moment(row.sent_at, zone) },
-      { title: "Newest event", cell: (row) => moment(row.last_event_at, zone) },
+      { title: "Sent", cell: (row) => <When at={row.sent_at} zone={zone} /> },
+      { title: "Newest event", cell: (row) => <When at={row.last_event_at} zone={zone} /> },
       { title: "Country", cell: (row) => row.country === null ? DASH : <Text>{country(row.country)}</Text> },
       { title: "Client", cell: (row) => row.client === null ? DASH : <Text>{rowName(row.client)}</Text> },
       { title: "Variant", cell: (row) => row.variant === null ? DASH : <Text>{variantWords(row.variant)}</Text> },
     ]} />
   );
+}
+
+/** On two lines where one would make the table wider than the page. */
+function When({ at, zone }: { at: string | null; zone: string }) {
+  if (at === null) return <span class="quiet">{DASH}</span>;
+  return <time class="when" dateTime={at}><span>{dayOf(at, zone)}</span> <span class="quiet small">{clockOf(at, zone)}</span></time>;
 }

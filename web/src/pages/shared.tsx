@@ -75,14 +75,16 @@ function Shown({ about }: { about: SharedReport }) {
   );
 }
 
+/** Also in the midst of reading, which is then said to who doesn't look. */
 function Ended() {
+  useEffect(() => setTitle("This link has ended"), []);
   return (
-    <>
+    <div role="alert">
       <h1 tabIndex={-1}>This link has ended</h1>
       <Empty title="It shows no report any more">
         <p>It has expired, was taken back, or was not copied whole. Ask whoever gave it to you for a new one.</p>
       </Empty>
-    </>
+    </div>
   );
 }
 

@@ -1,15 +1,18 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { wordsOf } from "../api/http";
 import { notice, signIn } from "../api/session";
 import { Logo, ThemeButton } from "../parts/shell";
 import { Notice } from "../parts/states";
+import { headingTakesFocus } from "../router";
 
 export function SignInPage() {
   const [key, setKey] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
   useEffect(() => {
     document.title = "Sign in · Campaign Reports";
+    field.current?.focus(); // also after a session has ended, when no page is loaded
   }, []);
   const submit = async (event: Event) => {
     event.preventDefault();
@@ -17,6 +20,7 @@ export function SignInPage() {
     setError("");
     try {
       await signIn(key);
+      headingTakesFocus();
     } catch (failure) {
       setError(wordsOf(failure) === "Unknown key." ? "No key like this is known. Check it and try again." : wordsOf(failure));
       setBusy(false);
@@ -30,7 +34,7 @@ export function SignInPage() {
         {notice.value && <Notice>{notice.value}</Notice>}
         <label class="field" for="key">
           <span>Key</span>
-          <input id="key" type="password" autocomplete="current-password" required value={key} autofocus
+          <input id="key" type="password" autocomplete="current-password" required value={key} ref={field}
             aria-invalid={error ? "true" : undefined} aria-describedby="key-help"
             onInput={(event) => setKey(event.currentTarget.value)} />
         </label>

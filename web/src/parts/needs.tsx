@@ -5,8 +5,8 @@ import { may, session } from "../api/session";
 import { Empty } from "./states";
 import { Text } from "./text";
 
-export function Needs({ scope, children }: { scope: string; children: ComponentChildren }) {
-  if (may(scope)) return children;
+export function Needs({ scope, children }: { scope: string; children?: ComponentChildren }) {
+  if (may(scope)) return <>{children}</>;
   return (
     <Empty title="Your key does not reach this page">
       <p>It needs a key with the scope <code>{scope}</code>; you are signed in with <Text>{session.value?.key ?? ""}</Text>.

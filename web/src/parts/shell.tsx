@@ -1,6 +1,8 @@
 // What stands around every page.
 
 import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+import { wordsOf } from "../api/http";
 import { may, session, signOut } from "../api/session";
 import { path } from "../router";
 import { dark, theme } from "../settings";
@@ -15,6 +17,11 @@ const PLACES = [
 
 export function Shell({ children }: { children: ComponentChildren }) {
   const part = path.value[0] ?? "campaigns";
+  const [failure, setFailure] = useState("");
+  const leave = () => {
+    setFailure("");
+    signOut().catch((error: unknown) => setFailure(wordsOf(error)));
+  };
   return (
     <>
       <a class="skip" href="#main">Skip to content</a>
@@ -28,10 +35,13 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <span class="account">
           <span class="org quiet"><Text>{session.value?.name ?? ""}</Text></span>
           <ThemeButton />
-          <button type="button" class="plain" id="sign-out" onClick={() => void signOut()}>Sign out</button>
+          <button type="button" class="plain" id="sign-out" onClick={leave}>Sign out</button>
         </span>
       </header>
-      <main id="main" tabIndex={-1}>{children}</main>
+      <main id="main" tabIndex={-1}>
+        {failure && <p class="notice warn" role="alert">You are still signed in. {failure}</p>}
+        {children}
+      </main>
     </>
   );
 }

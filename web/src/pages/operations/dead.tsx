@@ -4,19 +4,25 @@ import { useEffect, useState } from "preact/hooks";
 import { address, get, send, sendBody, wordsOf } from "../../api/http";
 import type { DeadLetters as Listed, Replayed, WholeDeadLetter } from "../../api/operations";
 import { moment, number } from "../../format";
+import { useLanding } from "../../parts/landing";
+import { save } from "../../parts/save";
 import { Empty, Failed, Loading, Notice } from "../../parts/states";
 import { Table } from "../../parts/table";
 import { Text } from "../../parts/text";
 import { filter, filters } from "../../router";
 
 const STEP = 50;
+/** A field with more takes browsers seconds to lay out, at every letter that is typed. */
+const EDITABLE = 100_000;
+const SHOWN = 20_000;
 const STAGES: Record<string, string> = { parse: "the whole body", event: "one event of a body", record: "a record that is no webhook" };
 
 export function DeadLetters({ known, zone }: { known: number | null; zone: string }) {
   const chosen = filters.value.get("letter");
+  const title = useLanding<HTMLHeadingElement>(location.search);
   return (
     <section class="card" aria-label="Dead letters">
-      <h2>Dead letters</h2>
+      <h2 ref={title} tabIndex={-1}>Dead letters</h2>
       <p class="quiet small">What was accepted and can't be read. Everything around it counts, and it is kept for 90 days
         {known === null ? "." : `: ${number(known)} at the moment, of all organisations.`}</p>
       {chosen === null ? <Letters known={known} zone={zone} /> : <Letter key={chosen} id={chosen} zone={zone} />}
@@ -42,7 +48,7 @@ function Letters({ known, zone }: { known: number | null; zone: string }) {
     return () => stop.abort();
   }, [reason, source, known, again]);
   const more = async () => {
-    if (!answer?.next) return;
+    if (!answer?.next || busy) return;
     setBusy(true);
     try {
       const next = await get<Listed>("/ops/dead", { reason, source, limit: STEP, cursor: answer.next });
@@ -75,7 +81,7 @@ function Letters({ known, zone }: { known: number | null; zone: string }) {
             { title: "Replayed", cell: (row) => (row.replayed ? "yes" : row.replayed === null ? "not known" : "no") },
           ]} />
         )}
-      {answer.next && <button type="button" class="plain more" disabled={busy} onClick={() => void more()}>{busy ? "Looking…" : "Show older ones"}</button>}
+      {answer.next && <button type="button" class="plain more" aria-disabled={busy} onClick={() => void more()}>{busy ? "Looking…" : "Show older ones"}</button>}
     </>
   );
 }
@@ -130,6 +136,12 @@ function Whole({ letter, path, zone }: { letter: WholeDeadLetter; path: string; 
   );
 }
 
+/** The body as bytes. */
+function fileOf(letter: WholeDeadLetter): Blob {
+  if (letter.encoding === null) return new Blob([letter.body]);
+  return new Blob([Uint8Array.from(atob(letter.body), (character) => character.charCodeAt(0))]);
+}
+
 /** The body, which may be mended, and sent once more. */
 function Replay({ letter, path }: { letter: WholeDeadLetter; path: string }) {
   const [body, setBody] = useState(letter.body);
@@ -138,6 +150,7 @@ function Replay({ letter, path }: { letter: WholeDeadLetter; path: string }) {
   const [error, setError] = useState("");
   const edited = body !== letter.body;
   const replay = async () => {
+    if (busy) return; // not `disabled`, which would take the focus away
     setBusy(true);
     setError("");
     setDone(null);
@@ -149,17 +162,22 @@ function Replay({ letter, path }: { letter: WholeDeadLetter; path: string }) {
     setBusy(false);
   };
   const text = letter.encoding === null;
+  const whole = letter.body.length <= EDITABLE;
+  const note = whole ? "" : `, the first ${number(SHOWN)} of ${number(letter.body.length)} characters`;
   return (
     <>
       <label class="field">
-        <span>{text ? "Body" : "Body (not a text: as base64)"}</span>
-        <textarea class="body" rows={10} spellcheck={false} readOnly={!text} value={body} onInput={(event) => setBody(event.currentTarget.value)} />
+        <span>{text ? "Body" : "Body (not a text: as base64)"}{note}</span>
+        <textarea class="body" rows={10} spellcheck={false} readOnly={!text || !whole} value={whole ? body : body.slice(0, SHOWN)}
+          onInput={(event) => setBody(event.currentTarget.value)} />
       </label>
+      {!whole && <p class="quiet small">Too large to be mended here: <code>reports dead replay {letter.id} --body FILE</code> sends a mended file.</p>}
       <p class="actions">
-        <button type="button" class="button" disabled={busy || body === ""} onClick={() => void replay()}>
+        <button type="button" class="button" aria-disabled={busy} disabled={body === ""} onClick={() => void replay()}>
           {busy ? "Sending…" : edited ? "Replay with this body" : "Replay"}
         </button>
         {edited && <button type="button" class="plain" onClick={() => setBody(letter.body)}>Body as it came</button>}
+        <button type="button" class="plain" onClick={() => save(fileOf(letter), `letter-${letter.id}${text ? ".txt" : ".bin"}`)}>Download the body</button>
       </p>
       {(letter.replayed || done?.replayed_before) && !done && <p class="quiet small">It was replayed before. Once more changes no number that was counted.</p>}
       {error && <p class="error" role="alert">{error}</p>}
