@@ -5,6 +5,7 @@ import { paths } from "../src/charts/sparkline";
 import { duration, percent } from "../src/format";
 import { merged } from "../src/live/report";
 import { pauseMs } from "../src/live/stream";
+import { fileName } from "../src/parts/paper-buttons";
 import { webAddress } from "../src/parts/text";
 import type { Report } from "../src/api/types";
 
@@ -59,4 +60,10 @@ test("a sparkline stays within its frame", () => {
 
 test("the map knows its countries", () => {
   expect([lettersOf("276", "Germany"), lettersOf(undefined, "Kosovo"), lettersOf("999", "x")]).toEqual(["DE", "XK", null]);
+});
+
+test("a picture's name is one that every file system takes", () => {
+  expect(fileName("spring 2026")).toBe("spring 2026-report.png");
+  expect(fileName("../a\\b:\u202ec\n")).toBe("_a_b_c_-report.png");
+  expect(fileName("...")).toBe("campaign-report.png");
 });

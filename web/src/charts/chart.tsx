@@ -4,8 +4,10 @@
 
 import type { EChartsType } from "echarts/core";
 import { useEffect, useRef } from "preact/hooks";
+import { charts } from "../parts/paper";
 import { dark } from "../settings";
 import { init, type Option } from "./echarts";
+import { drawnOnPaper } from "./on-paper";
 
 const REST = 15;
 
@@ -18,15 +20,19 @@ export function Chart({ label, option, ready, tall = false }: {
   const place = useRef<HTMLDivElement>(null);
   const chart = useRef<EChartsType | null>(null);
   const isDark = dark.value;
+  const latest = useRef(option);
+  latest.current = option;
   useEffect(() => {
     const element = place.current;
     if (!element) return;
     const made = init(element, null, { renderer: "canvas" });
     chart.current = made;
     ready?.(made);
-    const watching = new ResizeObserver(() => made.resize());
+    charts.set(element, (colours, size) => drawnOnPaper(made, latest.current(colours), size));
+    const watching = new ResizeObserver(() => { if (element.clientWidth) made.resize(); });
     watching.observe(element);
     return () => {
+      charts.delete(element);
       watching.disconnect();
       made.dispose();
       chart.current = null;

@@ -8,6 +8,7 @@ import type { Count, Rate, Variant, Variants } from "../api/types";
 import { number, percent } from "../format";
 import { useReport } from "../live/report";
 import { Select, Switch } from "../parts/controls";
+import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Status } from "../parts/status";
 import { Table } from "../parts/table";
@@ -64,6 +65,7 @@ export function AbPage({ campaign }: { campaign: string }) {
         <Switch label="What counts" value={count} set={(value) => filter({ count: value === "all" ? "all" : undefined })}
           choices={[{ value: "all", label: "Every event" }, { value: "people", label: "People only" }]} />
       </CampaignHead>
+      {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count} timezone={session.value?.timezone ?? "UTC"} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={session.value?.timezone ?? "UTC"} />}
       {failure && <Notice>{failure}</Notice>}
       {report?.variants && report.variants.rows.length === 0

@@ -3,12 +3,14 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { useEvery } from "../api/every";
 import { get } from "../api/http";
+import { session } from "../api/session";
 import type { ComparedCampaign, Comparison, Count } from "../api/types";
 import type { Line } from "../charts/lines";
 import { duration, number, percent } from "../format";
 import { lazy } from "../lazy";
 import { CountSwitch, Select, Switch } from "../parts/controls";
 import { useLanding } from "../parts/landing";
+import { PaperFacts } from "../parts/paper-facts";
 import { CampaignPicker } from "../parts/picker";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Table } from "../parts/table";
@@ -32,6 +34,7 @@ export function ComparePage() {
   return (
     <>
       <div class="title"><h1 tabIndex={-1}>Compare</h1><CountSwitch /></div>
+      {answer && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={session.value?.timezone ?? "UTC"} asOf={answer.as_of} />}
       <Chooser chosen={campaigns} compared={answer?.campaigns ?? []} />
       {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} again={again} />}</>}
       {answer?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}

@@ -13,6 +13,7 @@ import { ListCard } from "../lists/list-card";
 import { choiceText, TYPES, VERDICTS } from "../lists/words";
 import { useReport } from "../live/report";
 import { Switch } from "../parts/controls";
+import { PaperFacts } from "../parts/paper-facts";
 import { Empty } from "../parts/states";
 import { Status } from "../parts/status";
 import { setTitle } from "../parts/text";
@@ -41,6 +42,7 @@ export function EventsPage({ campaign }: { campaign: string }) {
   return (
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="events" />
+      {report && <PaperFacts organisation={session.value?.name ?? ""} timezone={zone} asOf={report.as_of} />}
       <Status state={state} report={report} timezone={zone} />
       <ListCard id="events" title="Event log" one="event" many="events" answered={answered}
         filtered={Object.keys(wanted).length > 0} none={<Empty title="No events yet" />}

@@ -10,6 +10,7 @@ import { Events } from "../lists/events";
 import { statusWords, variantWords } from "../lists/words";
 import { useReport } from "../live/report";
 import { CountSwitch } from "../parts/controls";
+import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Status } from "../parts/status";
 import { setTitle, Text } from "../parts/text";
@@ -30,6 +31,7 @@ export function RecipientPage({ campaign, one }: { campaign: string; one: string
   return (
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="recipients"><CountSwitch /></CampaignHead>
+      {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={zone} asOf={report.as_of} />}
       <Status state={state} report={report} timezone={zone} />
       {error && answer && <Notice>{error.message} What is shown is from before; trying again…</Notice>}
       <section class="card" aria-label="Recipient">

@@ -14,6 +14,7 @@ import { ListCard } from "../lists/list-card";
 import { choiceText, STATUSES, statusWords, variantWords } from "../lists/words";
 import { useReport } from "../live/report";
 import { CountSwitch, Switch } from "../parts/controls";
+import { PaperFacts } from "../parts/paper-facts";
 import { Empty } from "../parts/states";
 import { Status } from "../parts/status";
 import { Table } from "../parts/table";
@@ -41,6 +42,7 @@ export function RecipientsPage({ campaign }: { campaign: string }) {
   return (
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="recipients"><CountSwitch /></CampaignHead>
+      {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={zone} asOf={report.as_of} />}
       <Status state={state} report={report} timezone={zone} />
       <ListCard id="recipients" title="Recipients" one="recipient" many="recipients" answered={answered}
         filtered={Object.keys(wanted).length > 0}

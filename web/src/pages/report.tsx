@@ -7,6 +7,8 @@ import { number, percent } from "../format";
 import { useListTo } from "../lists/to";
 import { useReport } from "../live/report";
 import { CountSwitch } from "../parts/controls";
+import { PaperButtons } from "../parts/paper-buttons";
+import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading } from "../parts/states";
 import { Status } from "../parts/status";
 import { setTitle } from "../parts/text";
@@ -30,7 +32,8 @@ export function ReportPage({ campaign }: { campaign: string }) {
   useEffect(() => setTitle(report?.name || campaign), [report?.name, campaign]);
   return (
     <>
-      <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="">{may("write") && <Share campaign={campaign} zone={timezone} />}<CountSwitch /></CampaignHead>
+      <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="">{report && <PaperButtons campaign={campaign} />}{may("write") && <Share campaign={campaign} zone={timezone} />}<CountSwitch /></CampaignHead>
+      {report && <PaperFacts organisation={session.value?.name ?? ""} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
       {report ? <Sections campaign={campaign} report={report} timezone={timezone} home={home} />
         : error?.status === 404

@@ -8,6 +8,8 @@ import { moment } from "../format";
 import { SharedPath } from "../live/path";
 import { useReport } from "../live/report";
 import { CountSwitch } from "../parts/controls";
+import { PaperButtons } from "../parts/paper-buttons";
+import { PaperFacts } from "../parts/paper-facts";
 import { Logo, ThemeButton } from "../parts/shell";
 import { Empty, Failed, Loading } from "../parts/states";
 import { Status } from "../parts/status";
@@ -63,11 +65,13 @@ function Shown({ about }: { about: SharedReport }) {
           <h1 tabIndex={-1}><Text>{name}</Text></h1>
           <p class="quiet counts">
             {report?.subject && <Text>{report.subject}</Text>}
-            <span class="small">Shared until <time dateTime={about.expires}>{moment(about.expires, home)}</time></span>
+            <span class="small not-on-paper">Shared until <time dateTime={about.expires}>{moment(about.expires, home)}</time></span>
           </p>
         </div>
+        {report && <PaperButtons campaign={name} />}
         <CountSwitch />
       </div>
+      {report && <PaperFacts organisation={about.organisation} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
       {report ? <Sections campaign={about.campaign} report={report} timezone={timezone} home={home} />
         : error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading the report" />}

@@ -23,6 +23,7 @@ export function Bars({ title, unit, bars, shown = 8 }: { title: string; unit: st
           </li>
         ))}
       </ul>
+      {bars.length > shown && !all && <p class="paper-only quiet small">{number(shown)} of {number(bars.length)}</p>}
       {bars.length > shown && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
           {all ? "Show fewer" : `Show all ${number(bars.length)}`}

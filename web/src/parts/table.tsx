@@ -29,6 +29,7 @@ export function Table<Row>({ label, columns, rows, keyOf, shown = 20 }: {
           </tbody>
         </table>
       </div>
+      {rows.length > shown && !all && <p class="paper-only quiet small">{number(shown)} of {number(rows.length)}</p>}
       {rows.length > shown && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
           {all ? "Show fewer" : `Show all ${number(rows.length)}`}

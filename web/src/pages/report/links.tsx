@@ -26,6 +26,7 @@ export function LinksCard({ campaign, links, count, timezone }: { campaign: stri
       <h2>Links</h2>
       {links.rows.length === 0 && <Empty title="No clicks yet" />}
       <ol class={all ? "links many" : "links"}>{rows}</ol>
+      {links.rows.length > SHOWN && !all && <p class="paper-only quiet small">{number(SHOWN)} of {number(links.rows.length)}</p>}
       {links.rows.length > SHOWN && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
           {all ? "Show fewer" : `Show all ${number(links.rows.length)}`}

@@ -34,7 +34,7 @@ function Reasons({ reasons }: { reasons: Record<string, number> }) {
   return (
     <>
       {list(rows.slice(0, SHOWN))}
-      {rows.length > SHOWN && <details><summary class="small">{number(rows.length - SHOWN)} more</summary>{list(rows.slice(SHOWN))}</details>}
+      {rows.length > SHOWN && <details class="whole"><summary class="small">{number(rows.length - SHOWN)} more</summary>{list(rows.slice(SHOWN))}</details>}
     </>
   );
 }

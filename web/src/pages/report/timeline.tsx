@@ -28,8 +28,10 @@ export function TimelineCard({ campaign, timeline, asOf, count, home }: {
         <h2>{shown.unit === "day" ? "By the day" : "By the hour"}</h2>
         <Switch label="Series" value={series} set={(value) => filter({ series: value === "opens" ? undefined : value })}
           choices={[{ value: "opens", label: "Opens" }, { value: "clicks", label: "Clicks" }, { value: "sent", label: "Sent" }]} />
-        <Switch label="Unit of time" value={shown.unit} set={(value) => filter({ unit: value })}
-          choices={[{ value: "hour", label: "Hours" }, { value: "day", label: "Days" }]} />
+        <span class="not-on-paper">
+          <Switch label="Unit of time" value={shown.unit} set={(value) => filter({ unit: value })}
+            choices={[{ value: "hour", label: "Hours" }, { value: "day", label: "Days" }]} />
+        </span>
         <Zones home={home} now={timeline.timezone} />
       </div>
       <Drawn timeline={shown} series={series} />
