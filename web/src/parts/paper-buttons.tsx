@@ -33,7 +33,7 @@ export function PaperButtons({ campaign }: { campaign: string }) {
   return (
     <span class="take not-on-paper">
       <button type="button" class="button quiet-button" id="print" disabled={printing} onClick={() => void print()}>Print or PDF</button>
-      <button type="button" class="button quiet-button" id="picture" aria-label="Save the report as a picture (PNG)"
+      <button type="button" class="button quiet-button" id="picture" title="The report as one picture"
         disabled={state.kind === "busy"} onClick={() => void take()}>PNG</button>
       <span class={state.kind === "failed" ? "small said" : "hidden"} role="status">
         {state.kind === "busy" && "Making the picture…"}
