@@ -101,7 +101,7 @@ function List({ items, counted, busy }: { items: Listed[]; counted: Count; busy:
           <a class="card campaign" href={pathTo("campaigns", item.campaign)}>
             <span class="what">
               <strong><Text>{item.name ?? item.campaign}</Text></strong>
-              <span class="quiet small"><Text>{item.subject ?? item.campaign}</Text></span>
+              {(item.subject ?? item.name) && <span class="quiet small"><Text>{item.subject ?? item.campaign}</Text></span>}
             </span>
             <Sparkline campaign={item.campaign} asOf={item.as_of} count={counted} />
             <Figure label="sent" text={number(item.summary.sent)} />

@@ -19,7 +19,7 @@ export function CampaignPicker({ without, choose }: { without: readonly string[]
   const [at, setAt] = useState(0);
   const search = text.trim();
   const found = useFound(open, search, without);
-  const rows = found?.rows ?? [];
+  const rows = found?.rows.filter((row) => !without.includes(row.campaign)) ?? [];
   // Enter takes none that was found for other letters.
   const active = found?.search === search ? rows[Math.min(at, rows.length - 1)] : undefined;
   const take = (row: Listed) => {
@@ -27,6 +27,10 @@ export function CampaignPicker({ without, choose }: { without: readonly string[]
     setOpen(false);
     choose(row);
   };
+  const shown = open && active ? `${id}-${rows.indexOf(active)}` : undefined;
+  useEffect(() => {
+    if (shown) document.getElementById(shown)?.scrollIntoView({ block: "nearest" });
+  }, [shown]);
   const onKeyDown = (event: KeyboardEvent) => {
     const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
     if (step !== 0) {
@@ -45,7 +49,7 @@ export function CampaignPicker({ without, choose }: { without: readonly string[]
     <div class="picker">
       <input type="text" role="combobox" aria-label="Add a campaign" placeholder="Add a campaign" autocomplete="off" spellcheck={false}
         aria-autocomplete="list" aria-expanded={open} aria-controls={`${id}-list`}
-        aria-activedescendant={open && active ? `${id}-${rows.indexOf(active)}` : undefined} maxLength={MAX_SEARCH} value={text}
+        aria-activedescendant={shown} maxLength={MAX_SEARCH} value={text}
         onInput={(event) => { setText(event.currentTarget.value); setAt(0); setOpen(true); }}
         onFocus={() => setOpen(true)} onClick={() => setOpen(true)} onBlur={() => setOpen(false)} onKeyDown={onKeyDown} />
       <div class="picker-pop" hidden={!open}>
@@ -55,7 +59,7 @@ export function CampaignPicker({ without, choose }: { without: readonly string[]
             <div key={row.campaign} id={`${id}-${index}`} role="option" tabIndex={-1} aria-selected={row === active}
               onMouseDown={(event) => event.preventDefault()} onClick={() => take(row)}>
               <Text>{row.name ?? row.campaign}</Text>
-              <span class="quiet small"><Text>{row.name ? row.campaign : row.subject ?? ""}</Text></span>
+              <Beside row={row} />
             </div>
           ))}
         </div>
@@ -63,6 +67,12 @@ export function CampaignPicker({ without, choose }: { without: readonly string[]
       </div>
     </div>
   );
+}
+
+/** What tells campaigns of one name apart. */
+function Beside({ row }: { row: Listed }) {
+  const text = row.name ? row.campaign : row.subject;
+  return text ? <span class="quiet small"><Text>{text}</Text></span> : null;
 }
 
 function said(found: Found | null, search: string): string {
