@@ -22,6 +22,7 @@ BENCHES = (
     "esps",
     "latency",
     "summary",
+    "campaigns",
     "pages",
     "uniques",
     "exports",

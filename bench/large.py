@@ -44,7 +44,7 @@ class Numbers:
     def __init__(self, recipients: int, chance: random.Random) -> None:
         events = _Events(recipients, chance)
         self._chance = chance
-        self.summary = _summary(recipients)
+        self.summary = summary_of(recipients)
         self.days = {FIRST_DAY + day: part for day in range(DAYS) if (part := events.day(FIRST_DAY + day))}
         self.names, self.rows, self.ends = _sections(events, chance, recipients)
         self._of = {
@@ -81,7 +81,7 @@ class Numbers:
         ]  # fmt: skip
 
 
-def _summary(recipients: int) -> SummaryPart:
+def summary_of(recipients: int) -> SummaryPart:
     patterns = {
         (c.SENT | c.QUEUED | c.DELIVERED | bits) & ~(number << 20): recipients // 60
         for number, bits in enumerate(range(0, 60 << 5, 1 << 5))
