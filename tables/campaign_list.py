@@ -97,8 +97,8 @@ class CampaignList:
         self, org: str, after: Place | None, count: int, wanted: Collection[str] | None
     ) -> list[Place]:
         """The first so many (of those that are wanted) after a place."""
-        members = None if wanted is None else {name.encode() for name in wanted}
-        step = count if members is None else max(count, STEP)
+        names = None if wanted is None else set(wanted)
+        step = count if names is None else max(count, STEP)
         rank = 0 if after is None else await self._rank(org, after)
         places: list[Place] = []
         while len(places) < count:
@@ -106,7 +106,7 @@ class CampaignList:
                 list[tuple[bytes, float]],
                 await self._redis.zrevrange(campaigns_name(org), rank, rank + step - 1, withscores=True),
             )
-            places += (Place(int(at), name) for name, at in rows if members is None or name in members)
+            places += (Place(int(at), name) for name, at in rows if names is None or name.decode() in names)
             if len(rows) < step:
                 break
             rank += step

@@ -48,7 +48,7 @@ function LinkRow({ campaign, row, count, timezone }: { campaign: string; row: Li
     <li>
       <div class="link-row">
         <span class="name"><OutLink to={row.link} /></span>
-        <span class="figure"><Figure value={row.total_clicks} to={one ? to("events", clicksOf(row.id, count)) : undefined} says="clicks of this link" /><small>clicks</small></span>
+        <span class="figure"><Figure value={row.total_clicks} to={one ? to("events", clicksOf(row.id, count)) : undefined} says="clicks of this link; the event log has those of excluded addresses, too, and marks them" /><small>clicks</small></span>
         <span class="figure"><Figure value={row.unique_clicks} to={one ? to("recipients", { link: row.id }) : undefined} says="recipients who clicked this link" /><small>people</small></span>
         <span class="figure"><b>{percent(row.share)}</b><small>of clicks</small></span>
         <i class="bar" aria-hidden="true"><i style={{ width: `${row.share}%` }} /></i>
