@@ -78,6 +78,10 @@ createImageBitmap(window.blob).then(picture => {
     corner: [...data.slice(0, 4)], bytes: window.blob.size, type: window.blob.type});
 })
 """
+UNFOLD: Final = (
+    "document.querySelectorAll('main details').forEach(one => { one.open = true; });"
+    " document.querySelectorAll('main .more').forEach(one => one.click())"
+)
 CUT: Final = """
 (() => {
   const paper = document.querySelector('.paper');
@@ -196,6 +200,7 @@ async def test_lists_are_printed_across_with_their_heads_on_every_page(stack: St
 @pytest.mark.parametrize("path", [REPORT, HOSTILE, AB, COMPARE, RECIPIENTS, EVENTS])
 async def test_nothing_is_cut_or_wider_than_the_paper(stack: Stack, tab: Tab, path: str) -> None:
     await show(tab, stack, path)
+    await tab.run(UNFOLD)
     await ask_to_print(tab)
     await tab.run("dispatchEvent(new Event('beforeprint'))")
     # Between the margins: across a sheet of Letter for lists, which is less wide than A4 there; else down one of A4.
@@ -313,6 +318,16 @@ async def test_a_picture_that_cannot_be_made_says_so_and_printing_goes_on(
     await tab.until("!document.querySelector('.state.bad')")
     await tab.run("document.querySelector('#picture').click()")
     await tab.until(f"{SAID} === 'No picture was made. The browser could not write it.'", 20)
+
+
+async def test_a_report_too_long_for_a_picture_is_not_cut_or_shrunk(stack: Stack, tab: Tab) -> None:
+    await show(tab, stack, REPORT)
+    await tab.run(
+        "const far = document.createElement('div'); far.style.height = '15000px';"
+        " document.querySelector('main').append(far)"
+    )
+    await tab.run("document.querySelector('#picture').click()")
+    await tab.until(f"{SAID}.startsWith('No picture was made. The report is too long for one picture')", 20)
 
 
 async def test_the_button_prints(stack: Stack, tab: Tab) -> None:
