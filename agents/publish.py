@@ -139,6 +139,8 @@ class Publisher:
         self._delays: deque[tuple[float, int]] = deque(maxlen=_DELAY_SAMPLES)
         self._counted: deque[tuple[float, int]] = deque()
         self._reachable = True
+        self._older_formats = True
+        """What earlier versions published may still be there."""
 
     def add(self, database: PartitionDatabase) -> None:
         self._partitions[database.partition] = NumbersOfPartition(database)
@@ -174,6 +176,7 @@ class Publisher:
                     await self._check(self._sections)
                     checked = time.monotonic()
                     await self._announce()
+                    await self._forget_older_formats()
                 if not self._reachable:
                     log.info("redis answers again")
                 self._reachable = True
@@ -184,6 +187,14 @@ class Publisher:
                 await asyncio.sleep(CHECK_S / 2)
                 self._marked.set()
             await asyncio.sleep(PAUSE_S)
+
+    async def _forget_older_formats(self) -> None:
+        """Once, when this version's own views are there."""
+        parts = [*self._partitions.values(), *self._sections.values()]
+        if self._older_formats and parts and all(part.published is not None for part in parts):
+            if gone := await self._writer.forget_older_formats():
+                log.info("%d keys of an earlier version's views were deleted", gone)
+            self._older_formats = False
 
     async def _flush_sections(self) -> None:
         now = time.monotonic()

@@ -14,6 +14,7 @@ from app.facts import CampaignKey
 from tables.presence import WORKERS, Presence
 from tables.views import (
     DELAYS,
+    FORMAT_NUMBER,
     NUMBERS,
     OWNERS,
     Channel,
@@ -219,6 +220,26 @@ class ViewWriter:
     ) -> list[Fence | None]:
         stored = await self._redis.hmget(channel.positions, [str(partition) for partition in partitions])
         return [fence_of(cast(bytes | None, text)) for text in stored]
+
+    async def forget_older_formats(self) -> int:
+        """Deletes views that earlier versions of the program published in other formats. Returns how many keys.
+
+        Nobody reads them any more, and nobody would blank in them who is erased. What stands under `partitions` goes
+        last, so that a cut short look is begun again, and a Redis without them costs one question."""
+        gone = 0
+        for prefix in (f"cr:v{number}:" for number in range(1, FORMAT_NUMBER)):
+            last = prefix + "partitions"
+            if not await self._redis.exists(last):
+                continue
+            names: list[bytes] = []
+            async for name in self._redis.scan_iter(match=prefix + "*", count=COMMANDS_PER_TRIP):
+                if name != last.encode():
+                    names.append(name)
+                if len(names) >= COMMANDS_PER_TRIP:
+                    gone += await self._redis.unlink(*names)
+                    names.clear()
+            gone += await self._redis.unlink(*names, last)
+        return gone
 
     async def announce(
         self, worker: str, owners: Mapping[int, Owner], delays: Delays, said: Presence

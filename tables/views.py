@@ -44,8 +44,10 @@ from tables.section_merge import merge_parts, unpack_part
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-FORMAT: Final = "cr:v3:"
-"""Another format of what is packed in here gets another number: then all is published anew."""
+FORMAT_NUMBER: Final = 3
+"""Another format of what is packed in here gets another number: then all is published anew, and what earlier versions
+left is deleted (`ViewWriter.forget_older_formats`)."""
+FORMAT: Final = f"cr:v{FORMAT_NUMBER}:"
 EPOCH: Final = "cr:epoch"
 PARTITIONS: Final = FORMAT + "partitions"
 REPAIRS: Final = FORMAT + "repairs"

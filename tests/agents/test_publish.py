@@ -132,6 +132,21 @@ async def test_flushall_is_repaired_in_silence(redis_db: str, database: Partitio
         )
 
 
+async def test_views_of_earlier_formats_are_deleted(redis_db: str, database: PartitionDatabase) -> None:
+    async with reading(redis_db) as (redis, _):
+        old = {f"cr:v2:sections:{number}" for number in range(1_200)} | {"cr:v1:report:x", "cr:v2:partitions"}
+        kept = {"cr:v4:partitions", "cr:v22:partitions", "of others"}
+        for name in ("cr:v1:partitions", *old, *kept):
+            await redis.set(name, "x")
+        async with publishing(redis_db, database) as publisher:
+            publisher.mark(0, database.apply([(0, record(entry(f.OPENED, START_MS)))]))
+            async with asyncio.timeout(10):
+                while await redis.exists("cr:v2:partitions"):  # noqa: ASYNC110  # the last of them
+                    await asyncio.sleep(0.02)
+        left = {name if isinstance(name, str) else name.decode() for name in await redis.keys()}
+        assert kept < left and not left & old and PARTITIONS in left
+
+
 async def test_flushall_under_traffic_is_repaired_too(redis_db: str, database: PartitionDatabase) -> None:
     other = keys.campaign_key(SECRET, ORG, "autumn")
     async with publishing(redis_db, database) as publisher:
