@@ -28,8 +28,15 @@ timezone = "UTC"
 [orgs.nothing.keys.loader]
 secret = "file:{data}/keys/nothing"
 scopes = ["read", "write", "ops"]
+
+[orgs.other]
+name = "Other"
+timezone = "UTC"
+[orgs.other.keys.loader]
+secret = "file:{data}/keys/other"
+scopes = ["read", "write", "ops"]
 """
-"""More keys, and an organisation that has nothing, not even a source."""
+"""More keys, an organisation that has nothing, and one for tests that make campaigns."""
 
 
 @pytest.fixture(scope="session")

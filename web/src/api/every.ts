@@ -16,7 +16,11 @@ export function useEvery<T>(
     if (load === null) return setAnswer(null);
     const stop = new AbortController();
     let timer: ReturnType<typeof setTimeout>;
+    let asking = false;
     const ask = async () => {
+      if (asking) return;
+      asking = true;
+      clearTimeout(timer);
       if (!document.hidden) {
         try {
           setAnswer(await load(stop.signal));
@@ -25,9 +29,15 @@ export function useEvery<T>(
           if (!stop.signal.aborted) setError(wordsOf(failure));
         }
       }
+      asking = false;
       if (!stop.signal.aborted) timer = setTimeout(ask, everyMs);
     };
     void ask();
+    // Whoever loses the network, finds it again or comes back to this tab is told at once.
+    const now = () => void ask();
+    addEventListener("online", now, { signal: stop.signal });
+    addEventListener("offline", now, { signal: stop.signal });
+    document.addEventListener("visibilitychange", now, { signal: stop.signal });
     return () => {
       stop.abort();
       clearTimeout(timer);

@@ -33,7 +33,7 @@ export async function get<T>(path: string, values: Values = {}, signal?: AbortSi
       return (await once("GET", address(path, values), undefined, signal)) as T;
     } catch (error) {
       const again = error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status === 503);
-      if (!again || attempt >= tries || signal?.aborted) throw error;
+      if (!again || attempt >= tries || signal?.aborted || !navigator.onLine) throw error;
       await new Promise((done) => setTimeout(done, PAUSE_MS * 2 ** attempt * (0.5 + Math.random() / 2)));
     }
   }

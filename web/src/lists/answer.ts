@@ -65,8 +65,16 @@ export function useAnswer<T>(
     if (paused) return;
     asking.current?.moved();
     // What moves no number of the report is found as well, and a failure is tried again.
-    const timer = setInterval(() => { if (!document.hidden) asking.current?.moved(); }, FALLBACK_MS);
-    return () => clearInterval(timer);
+    const look = () => { if (!document.hidden) asking.current?.moved(); };
+    const timer = setInterval(look, FALLBACK_MS);
+    const over = new AbortController();
+    addEventListener("online", look, { signal: over.signal });
+    addEventListener("offline", look, { signal: over.signal });
+    document.addEventListener("visibilitychange", look, { signal: over.signal });
+    return () => {
+      clearInterval(timer);
+      over.abort();
+    };
   }, [moved, paused]);
   const busy = known.asked !== asked;
   return { answer: known.answer, error: busy ? null : known.error, busy, again: () => setTries(tries + 1) };

@@ -27,7 +27,7 @@ const SUMMARY = ["summary"] as const;
 export function EventsPage({ campaign }: { campaign: string }) {
   const zone = session.value?.timezone ?? "UTC";
   const [paused, setPaused] = useState(false);
-  const { report, state } = useReport(campaign, "all", undefined, SUMMARY).value;
+  const { report, state, error } = useReport(campaign, "all", undefined, SUMMARY).value;
   const wanted = asked(FILTERS);
   const order = filters.value.get("order") === "asc" ? "asc" : undefined;
   const cursor = filters.value.get("cursor") ?? undefined;
@@ -43,7 +43,7 @@ export function EventsPage({ campaign }: { campaign: string }) {
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="events" />
       {report && <PaperFacts organisation={session.value?.name ?? ""} timezone={zone} asOf={report.as_of} />}
-      <Status state={state} report={report} timezone={zone} />
+      <Status state={state} report={report} timezone={zone} error={error} />
       <ListCard id="events" title="Event log" one="event" many="events" answered={answered}
         filtered={Object.keys(wanted).length > 0} none={<Empty title="No events yet" />}
         actions={<Export path={campaignPath(campaign, "/exports/events.csv")} values={{ ...wanted, order: order ?? "desc" }} name={`${campaign}-events.csv`} />}

@@ -23,7 +23,7 @@ const SUMMARY = ["summary"] as const;
 
 export function RecipientPage({ campaign, one }: { campaign: string; one: string }) {
   const zone = session.value?.timezone ?? "UTC";
-  const { report, state } = useReport(campaign, count.value, undefined, SUMMARY).value;
+  const { report, state, error: failure } = useReport(campaign, count.value, undefined, SUMMARY).value;
   const { answer, error, again } = useAnswer<RecipientHistory>((path, values, signal) => get(path, values, signal),
     campaignPath(campaign, `/recipients/${encodeURIComponent(one)}`), { count: count.value }, { moved: report, everyMs: EVERY_MS });
   const head = report ?? answer;
@@ -32,7 +32,7 @@ export function RecipientPage({ campaign, one }: { campaign: string; one: string
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="recipients"><CountSwitch /></CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={zone} asOf={report.as_of} />}
-      <Status state={state} report={report} timezone={zone} />
+      <Status state={state} report={report} timezone={zone} error={failure} />
       {error && answer && <Notice>{error.message} What is shown is from before; trying again…</Notice>}
       <section class="card" aria-label="Recipient">
         <nav class="small" aria-label="Back to the list"><a href={pathTo("campaigns", campaign, "recipients")}>← All recipients</a></nav>

@@ -29,7 +29,7 @@ const SUMMARY = ["summary"] as const;
 
 export function RecipientsPage({ campaign }: { campaign: string }) {
   const zone = session.value?.timezone ?? "UTC";
-  const { report, state } = useReport(campaign, count.value, undefined, SUMMARY).value;
+  const { report, state, error } = useReport(campaign, count.value, undefined, SUMMARY).value;
   const sort = filters.value.get("sort") === "-last_event_at" ? "-last_event_at" : undefined;
   const wanted = askedRecipients();
   const values = { ...wanted, count: count.value, sort, cursor: filters.value.get("cursor") ?? undefined };
@@ -43,7 +43,7 @@ export function RecipientsPage({ campaign }: { campaign: string }) {
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="recipients"><CountSwitch /></CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={zone} asOf={report.as_of} />}
-      <Status state={state} report={report} timezone={zone} />
+      <Status state={state} report={report} timezone={zone} error={error} />
       <ListCard id="recipients" title="Recipients" one="recipient" many="recipients" answered={answered}
         filtered={Object.keys(wanted).length > 0}
         none={<Empty title="No recipients yet"><p>They appear here when the first mail is sent.</p></Empty>}

@@ -1,5 +1,6 @@
 // Always shown: whether the page is live, the time of the newest event counted, and how far counting is behind.
 
+import type { ApiError } from "../api/http";
 import type { Report } from "../api/types";
 import { duration, moment } from "../format";
 import type { State } from "../live/stream";
@@ -12,7 +13,11 @@ export const WORDS: Record<State, string> = {
   offline: "You are offline",
 };
 
-export function Status({ state, report, timezone }: { state: State; report: Pick<Report, "as_of" | "lag_ms" | "stale"> | null; timezone: string }) {
+export function Status({ state, report, timezone, error = null }: {
+  state: State; report: Pick<Report, "as_of" | "lag_ms" | "stale"> | null; timezone: string; error?: ApiError | null;
+}) {
+  // A campaign that isn't there is no lost connection.
+  if (report === null && error?.status === 404) return null;
   return (
     <>
       <p class="status">
