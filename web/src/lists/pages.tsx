@@ -25,6 +25,14 @@ function keep(cursor: string, step: Step): void {
   }
 }
 
+function forget(cursor: string): void {
+  try {
+    sessionStorage.removeItem(`page ${cursor}`);
+  } catch {
+    // nothing was kept
+  }
+}
+
 /** The address of this view at another cursor. */
 function at(cursor: string): string {
   const query = new URLSearchParams(filters.value);
@@ -39,8 +47,13 @@ export function Pages({ answer, busy, list }: { answer: Page<unknown>; busy: boo
   const cursor = filters.value.get("cursor") ?? "";
   const step = stepOf(cursor);
   const next = busy ? null : answer.next;
+  const kept = useRef({ cursor: "", next: "" });
   useEffect(() => {
-    if (next && step) keep(next, { page: step.page + 1, before: cursor });
+    if (!next || !step) return;
+    // A list that moves has another next page every few seconds: the ways that nobody went are forgotten.
+    if (kept.current.cursor === cursor && kept.current.next !== next) forget(kept.current.next);
+    keep(next, { page: step.page + 1, before: cursor });
+    kept.current = { cursor, next };
   }, [next, cursor]);
   const shown = useRef(cursor);
   useEffect(() => {
