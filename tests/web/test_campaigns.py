@@ -117,6 +117,15 @@ async def test_search_by_all_that_it_is_called_and_back(stack: Stack, tab: Tab) 
     await tab.until(f"document.querySelector('.search').value === '' && {NAMES}.length === {PAGE}")
 
 
+async def test_from_a_report_back_to_the_search(stack: Stack, tab: Tab) -> None:
+    await signed_in(tab, stack, "/?search=newsletter+110")
+    await tab.until(f"{NAMES}.join() === 'Newsletter 110'")
+    await tab.run("document.querySelector('.campaign').click()")
+    await tab.until("document.querySelector('[aria-label=Back] a')")
+    await tab.run("document.querySelector('[aria-label=Back] a').click()")
+    await tab.until(f"location.search === '?search=newsletter+110' && {NAMES}.join() === 'Newsletter 110'")
+
+
 async def test_what_is_seen_moves_and_no_more_than_that_is_asked_for(stack: Stack, tab: Tab) -> None:
     await signed_in(tab, stack)
     await tab.until(f"{NAMES}.length === {PAGE}")

@@ -8,6 +8,9 @@ const here = signal({ path: location.pathname, search: location.search });
 export const path = computed(() => partsOf(here.value.path));
 export const filters = computed(() => new URLSearchParams(here.value.search));
 
+/** Where the list of campaigns was left: the way back to it leads to the same search and page. */
+export const campaignList = signal("/");
+
 export function partsOf(pathname: string): string[] {
   return pathname.split("/").filter(Boolean).map(decoded);
 }

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { Text } from "../parts/text";
-import { pathTo } from "../router";
+import { campaignList, pathTo } from "../router";
 
 export const TABS = [
   ["", "Report"],
@@ -16,7 +16,7 @@ export function CampaignHead({ campaign, name, subject, page, children }: {
 }) {
   return (
     <>
-      <nav class="small" aria-label="Back"><a href="/">← Campaigns</a></nav>
+      <nav class="small" aria-label="Back"><a href={campaignList.value}>← Campaigns</a></nav>
       <div class="title">
         <div class="names">
           <h1 tabIndex={-1}><Text>{name || campaign}</Text></h1>
