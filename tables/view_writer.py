@@ -96,6 +96,8 @@ class Update(msgspec.Struct, kw_only=True):
 
 Call = tuple[list[str], list[str | bytes | int]]
 """Keys and arguments of one call of the publishing script."""
+FIELDS_AT: Final = 8
+"""Where in the arguments field, value pairs begin."""
 Command = tuple[str, list[str], list[str | bytes | int]]
 """A script's name, its keys and arguments."""
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from agents.publish import NumbersOfPartition, SectionsOfPartition
 from app.keys import campaign_key
 from tables.section_merge import merge_parts, unpack_part
-from tables.view_writer import ViewWriter
+from tables.view_writer import FIELDS_AT, ViewWriter
 from tables.views import View, view_of
 from tests.support.databases import Databases
 from tests.support.facts import ORG, SECRET
@@ -26,7 +26,7 @@ def view(world: Databases, campaign: str) -> View:
             for _, args in part.encode(writer, part.take()):
                 if args[5] == campaign_key(SECRET, ORG, campaign).hex():
                     target |= {b"org": str(args[3]).encode(), b"campaign": str(args[4]).encode()}
-                    names, values = args[7::2], args[8::2]
+                    names, values = args[FIELDS_AT::2], args[FIELDS_AT + 1 :: 2]
                     target |= {
                         str(name).encode(): cast(bytes, value)
                         for name, value in zip(names, values, strict=True)
