@@ -25,7 +25,7 @@ from tests.web.test_pages import (
     assert_accessible,
     show,
 )
-from tests.web.test_shared import share
+from tests.web.test_shared import share, unshare
 
 A4: Final = (210, 297)
 LETTER: Final = (215.9, 279.4)
@@ -128,7 +128,7 @@ def images(pages: list[PageObject]) -> list[int]:
 async def picture(tab: Tab) -> dict[str, Any]:
     await tab.run(KEEP)
     await tab.run("document.querySelector('#picture').click()")
-    await tab.until(f"{SAID} === 'The picture is saved.'", 20)
+    await tab.until(f"window.blob && {SAID} === 'The picture is saved.'", 20)
     found: dict[str, Any] = json.loads(str(await tab.run(PIXELS)))
     return found
 
@@ -273,7 +273,8 @@ async def test_the_picture_is_painted_where_the_browser_would(stack: Stack, tab:
 
 
 async def test_a_shared_report_is_taken_along_too(stack: Stack, tab: Tab) -> None:
-    await tab.open(share(stack, "spring")["url"])
+    link = share(stack, "spring")
+    await tab.open(link["url"])
     await tab.until(READY[REPORT])
     assert (await picture(tab))["height"] > 4_000
     assert await tab.run("window.savedAs") == "spring-report.png"
@@ -281,6 +282,7 @@ async def test_a_shared_report_is_taken_along_too(stack: Stack, tab: Tab) -> Non
     text = text_of(await pdf(tab))
     assert all(words in text for words in ("Acme", *SECTIONS))
     assert "Shared until" not in text and "PNG" not in text
+    unshare(stack, "spring", link["id"])
 
 
 async def test_a_name_that_is_no_file_name(stack: Stack, tab: Tab) -> None:
@@ -318,6 +320,37 @@ async def test_a_picture_that_cannot_be_made_says_so_and_printing_goes_on(
     await tab.until("!document.querySelector('.state.bad')")
     await tab.run("document.querySelector('#picture').click()")
     await tab.until(f"{SAID} === 'No picture was made. The browser could not write it.'", 20)
+
+
+async def test_a_chart_that_cannot_be_drawn_says_so(stack: Stack, tab: Tab) -> None:
+    await show(tab, stack, REPORT)
+    await ask_to_print(tab)
+    await tab.run("HTMLCanvasElement.prototype.getContext = () => null")
+    text = text_of(await pdf(tab))
+    assert text.count("This chart could not be drawn.") == CHARTS and SECTIONS[-1] in text
+    await tab.run("document.querySelector('#picture').click()")
+    await tab.until(f"{SAID} === 'No picture was made. A chart could not be drawn.'", 20)
+    assert await tab.run("document.querySelector('.paper')") is None
+
+
+async def test_a_picture_is_of_the_range_that_is_zoomed_to(stack: Stack, tab: Tab) -> None:
+    await show(tab, stack, REPORT)
+    # Elsewhere than on a secure address browsers have no digests; a sum that knows the place of each byte does as well.
+    digest = (
+        "window.blob.arrayBuffer().then(bytes => new Uint8Array(bytes)"
+        ".reduce((sum, byte) => (31 * sum + byte) % 4294967291, 7))"
+    )
+    seen = []
+    for clicked in ("All", "All", "24 hours"):
+        button = (
+            f"[...document.querySelectorAll('.ranges button')].find(one => one.textContent === '{clicked}')"
+        )
+        await tab.run(f"{button}.click()")
+        await tab.run("document.querySelector('#picture').focus()")
+        await picture(tab)
+        assert await tab.run("document.activeElement.id") == "picture"
+        seen.append(await tab.run(digest))
+    assert seen[0] == seen[1] != seen[2]
 
 
 async def test_a_report_too_long_for_a_picture_is_not_cut_or_shrunk(stack: Stack, tab: Tab) -> None:

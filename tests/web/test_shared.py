@@ -30,6 +30,14 @@ def share(stack: Stack, campaign: str, for_s: float = 3_600) -> dict[str, str]:
     return found
 
 
+def unshare(stack: Stack, campaign: str, share_id: str) -> None:
+    httpx.delete(
+        f"{stack.url}/api/v1/campaigns/{quote(campaign, safe='')}/shares/{share_id}",
+        headers={"authorization": f"Bearer {stack.key()}"},
+        trust_env=False,
+    ).raise_for_status()
+
+
 async def test_a_report_is_shared_read_and_taken_back(stack: Stack, tab: Tab) -> None:
     await signed_in(tab, stack, REPORT)
     await tab.until(READY[REPORT])

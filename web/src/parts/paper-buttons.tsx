@@ -15,7 +15,9 @@ export function fileName(campaign: string): string {
 export function PaperButtons({ campaign }: { campaign: string }) {
   const [state, setState] = useState<State>({ kind: "idle" });
   const [printing, setPrinting] = useState(false);
+  // Not `disabled`: a button that is loses the focus.
   const take = async () => {
+    if (state.kind === "busy") return;
     setState({ kind: "busy" });
     try {
       const [{ picture }] = await Promise.all([import("./paper-picture"), complete()]);
@@ -26,15 +28,16 @@ export function PaperButtons({ campaign }: { campaign: string }) {
     }
   };
   const print = async () => {
+    if (printing) return;
     setPrinting(true);
     await printed();
     setPrinting(false);
   };
   return (
     <span class="take not-on-paper">
-      <button type="button" class="button quiet-button" id="print" disabled={printing} onClick={() => void print()}>Print or PDF</button>
+      <button type="button" class="button quiet-button" id="print" aria-disabled={printing} onClick={() => void print()}>Print or PDF</button>
       <button type="button" class="button quiet-button" id="picture" title="The report as one picture"
-        disabled={state.kind === "busy"} onClick={() => void take()}>PNG</button>
+        aria-disabled={state.kind === "busy"} onClick={() => void take()}>PNG</button>
       <span class={state.kind === "failed" ? "small said" : "hidden"} role="status">
         {state.kind === "busy" && "Making the picture…"}
         {state.kind === "done" && "The picture is saved."}

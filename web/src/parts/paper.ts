@@ -21,6 +21,7 @@ const HEIGHT = 165;
 const TALL = 250;
 const PRINT_RATIO = 3;
 const WITHIN_MS = 15_000;
+const PRINTS_WITHIN_MS = 8_000;
 const LOOK_MS = 40;
 const LONGEST = 300;
 /** More lines than that are broken over pages rather than pushed to the next one. */
@@ -52,8 +53,13 @@ export function onPaper(kind: "print" | "picture", ratio: number): HTMLElement {
   // A picture's copy stands beside the screen for a moment: nobody gets there or hears of it.
   paper.inert = kind === "picture";
   document.body.append(paper);
-  const main = document.querySelector("main");
-  if (main) paper.append(...copyOf(main, paper, ratio).childNodes);
+  try {
+    const main = document.querySelector("main");
+    if (main) paper.append(...copyOf(main, paper, ratio).childNodes);
+  } catch (error) {
+    paper.remove(); // without a copy the page itself is printed
+    throw error;
+  }
   return paper;
 }
 
@@ -110,15 +116,20 @@ function textOf(element: Element | null): string {
 
 function drawn(place: HTMLElement, paper: HTMLElement, ratio: number): HTMLElement[] {
   const draw = charts.get(place);
-  if (!draw) return [];
   const style = getComputedStyle(paper);
   const height = place.classList.contains("tall") ? TALL : HEIGHT;
-  return [draw((name) => style.getPropertyValue(`--${name}`).trim(), { width: WIDTH, height, ratio })];
+  try {
+    if (!draw) throw new Error("nothing drew it");
+    return [draw((name) => style.getPropertyValue(`--${name}`).trim(), { width: WIDTH, height, ratio })];
+  } catch (error) {
+    if (paper.inert) throw new Error("A chart could not be drawn.", { cause: error });
+    return [word("This chart could not be drawn.")];
+  }
 }
 
 export async function printed(): Promise<void> {
   // What could not be loaded says so on the paper, too.
-  await complete().catch(() => undefined);
+  await complete(PRINTS_WITHIN_MS).catch(() => undefined);
   print();
 }
 
