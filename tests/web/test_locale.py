@@ -15,12 +15,12 @@ from tests.web.test_pages import AB, COMPARE, EVENTS, RECIPIENT, RECIPIENTS, REP
 PAGES: Final = ("/", REPORT, RECIPIENTS, RECIPIENT, EVENTS, AB, COMPARE, "/connect", "/operations")
 RIGHT_TO_LEFT: Final = "عروض الربيع"
 SIDEWAYS: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-# What is cut off although it isn't told to scroll or to be cut: text that somebody would miss.
-CUT_OFF: Final = """[...document.querySelectorAll('main *')].filter(one => {
+# What is wider than its place although it isn't told to scroll or to be cut: text that somebody would miss.
+CUT_OFF: Final = """[...document.querySelectorAll('main *:not(.hidden, .list, select, input, textarea)')].filter(one => {
   const style = getComputedStyle(one);
-  return one.checkVisibility() && style.overflowX === 'hidden' && one.scrollWidth > one.clientWidth + 1
-    && style.textOverflow !== 'ellipsis' && style.clipPath === 'none' && one.textContent.trim();
-}).map(one => one.outerHTML.slice(0, 120))"""
+  return one.checkVisibility() && one.clientWidth > 1 && one.scrollWidth > one.clientWidth + 1
+    && style.textOverflow !== 'ellipsis' && style.overflowX !== 'auto' && !one.closest('.scroll');
+}).map(one => `${one.clientWidth} of ${one.scrollWidth}: ${one.outerHTML.slice(0, 120)}`)"""
 
 
 async def locale(tab: Tab, name: str) -> None:

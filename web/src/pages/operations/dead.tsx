@@ -118,12 +118,12 @@ function Whole({ letter, path, zone }: { letter: WholeDeadLetter; path: string; 
     <>
       <h3>Letter {letter.id}</h3>
       <dl class="facts">
-        <dt>Reason</dt><dd><Text cut={false}>{letter.reason}</Text></dd>
-        <dt>What</dt><dd>{STAGES[letter.stage] ?? letter.stage}{letter.index !== null && `, number ${number(letter.index + 1)}`}</dd>
-        <dt>Source</dt><dd><Text>{letter.source}</Text> (<Text>{letter.esp}</Text>)</dd>
-        <dt>Arrived</dt><dd>{moment(letter.received_at, zone, true)}</dd>
-        <dt>Died</dt><dd>{moment(letter.died_at, zone, true)}</dd>
-        {letter.replay_of !== null && <><dt>Replay of</dt><dd><a href={letterAddress(letter.replay_of)}>letter {letter.replay_of}</a></dd></>}
+        <div><dt>Reason</dt><dd><Text cut={false}>{letter.reason}</Text></dd></div>
+        <div><dt>What</dt><dd>{STAGES[letter.stage] ?? letter.stage}{letter.index !== null && `, number ${number(letter.index + 1)}`}</dd></div>
+        <div><dt>Source</dt><dd><Text>{letter.source}</Text> (<Text>{letter.esp}</Text>)</dd></div>
+        <div><dt>Arrived</dt><dd>{moment(letter.received_at, zone, true)}</dd></div>
+        <div><dt>Died</dt><dd>{moment(letter.died_at, zone, true)}</dd></div>
+        {letter.replay_of !== null && <div><dt>Replay of</dt><dd><a href={letterAddress(letter.replay_of)}>letter {letter.replay_of}</a></dd></div>}
       </dl>
       {letter.headers.length > 0 && (
         <details>
