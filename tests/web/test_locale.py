@@ -16,7 +16,8 @@ PAGES: Final = ("/", REPORT, RECIPIENTS, RECIPIENT, EVENTS, AB, COMPARE, "/conne
 RIGHT_TO_LEFT: Final = "عروض الربيع"
 SIDEWAYS: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # What is wider than its place although it isn't told to scroll or to be cut: text that somebody would miss.
-CUT_OFF: Final = """[...document.querySelectorAll('main *:not(.hidden, .list, select, input, textarea)')].filter(one => {
+CUT_OFF: Final = """[...document.querySelectorAll('main *')].filter(one => {
+  if (one.matches('.hidden, .list, select, input, textarea')) return false;
   const style = getComputedStyle(one);
   return one.checkVisibility() && one.clientWidth > 1 && one.scrollWidth > one.clientWidth + 1
     && style.textOverflow !== 'ellipsis' && style.overflowX !== 'auto' && !one.closest('.scroll');

@@ -28,7 +28,7 @@ from tests.web.test_pages import (
     show,
     tile,
 )
-from tests.web.test_shared import ENDED, share
+from tests.web.test_shared import ENDED, share, unshare
 
 SPRING_API: Final = "/api/v1/campaigns/spring"
 LIVE: Final = f"{SPRING_API}/(live|summary)"
@@ -279,10 +279,10 @@ async def test_a_link_that_expires_while_it_is_read_says_so(stack: Stack, tab: T
 
 
 async def test_a_shared_report_loads_fails_and_goes_on(stack: Stack, tab: Tab) -> None:
-    link = share(stack, "spring")["url"]
+    link = share(stack, "spring")
     async with between(stack.url) as line:
         line.hold("/api/v1/shared")
-        await tab.open(link.replace(stack.url, line.address))
+        await tab.open(link["url"].replace(stack.url, line.address))
         await tab.until(
             "document.querySelector('main [role=status]')?.textContent.includes('Opening the report')"
         )
@@ -292,6 +292,7 @@ async def test_a_shared_report_loads_fails_and_goes_on(stack: Stack, tab: Tab) -
         line.pass_all()
         await tab.run(f"{AGAIN}.click()")
         await tab.until(READY[REPORT])
+    unshare(stack, "spring", link["id"])
 
 
 async def test_silent_sources_and_partitions_that_nobody_counts_are_said(stack: Stack, tab: Tab) -> None:
