@@ -233,6 +233,19 @@ async def test_a_report_as_a_picture(stack: Stack, tab: Tab, dark: bool) -> None
     assert [line for line in tab.complaints if "401" not in line] == []
 
 
+async def test_paper_keeps_its_colours_where_the_screen_has_those_of_the_system(
+    stack: Stack, tab: Tab
+) -> None:
+    chosen = {"forced-colors": "active", "prefers-color-scheme": "dark"}
+    features = [{"name": name, "value": value} for name, value in chosen.items()]
+    await tab.call("Emulation.setEmulatedMedia", features=features)
+    await show(tab, stack, REPORT)
+    found = await picture(tab)
+    assert found["accent"] > 30_000 and found["light"] > 0.6
+    await ask_to_print(tab)
+    assert images(await pdf(tab)) == [WIDE] * CHARTS
+
+
 async def test_the_picture_is_painted_where_the_browser_would(stack: Stack, tab: Tab) -> None:
     """The browser's own picture of the copy for paper, and ours: the same but for the edges of letters."""
     await show(tab, stack, REPORT)
