@@ -117,8 +117,11 @@ class Tab:
             mobile=width < 600,
         )
 
-    async def screenshot(self) -> bytes:
-        """A PNG of the whole page, to be looked at."""
+    async def screenshot(self, *, whole: bool = True) -> bytes:
+        """A PNG of the page, or of what of it is in the window."""
+        if not whole:
+            shot = await self.call("Page.captureScreenshot", format="png")
+            return base64.b64decode(shot["data"])
         # What is beyond the window isn't drawn, or is just being drawn anew, when a picture is taken of it.
         width, height = self._window
         await self._size(width, max(height, int(await self.run("document.documentElement.scrollHeight"))))

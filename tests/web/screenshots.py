@@ -1,4 +1,7 @@
-"""`make screenshots`: every page, light, dark and on a phone, as PNGs in `screenshots/`; the data are made up."""
+"""`make screenshots`: every page, light, dark and on a phone, as PNGs in `screenshots/`; the data are made up.
+
+`python -m tests.web.screenshots report ab` takes those pages alone, `… readme` the pictures of the README.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from tests.web.conftest import signed_in
 from tests.web.sample import EVIL, campaign, hostile
 
 FOLDER: Final = ROOT / "screenshots"
+PICTURES: Final = ROOT / "docs" / "pictures"
+RECIPIENTS: Final = 2_000
 LOOKS: Final = (("light", 1280, False), ("dark", 1280, True), ("phone", 360, False))
 RECORDS: Final = {
     "spring": ("Spring sale", "Up to 40 % off everything for the garden", 72),
@@ -27,7 +32,7 @@ RECORDS: Final = {
     "black-friday": ("Black Friday", "Only today: two for one", 2),
 }
 CLICKER: Final = next(
-    str(one["recipient"]) for one in campaign("spring", 500, seed=0) if one["type"] == "clicked"
+    str(one["recipient"]) for one in campaign("spring", RECIPIENTS, seed=0) if one["type"] == "clicked"
 )
 PAGES: Final = {
     "campaigns": "/",
@@ -44,13 +49,19 @@ PAGES: Final = {
     "operations": "/operations",
     "not-found": "/campaigns/nothing",
 }
+README: Final = {
+    "report": ("/campaigns/spring", 1280, 900, False),
+    "ab": ("/campaigns/black-friday/ab", 1280, 900, True),
+    "phone": ("/campaigns/spring", 360, 740, False),
+}
+"""Name → address, window and darkness of the pictures in `docs/pictures/`."""
 SETTLES_S: Final = 1.5
 
 
 def fill(stack: Stack) -> None:
     headers = {"authorization": f"Bearer {stack.key()}"}
     for number, (name, (title, subject, hours)) in enumerate(RECORDS.items()):
-        events = campaign(name, 500 + 300 * number, hours=hours, seed=number)
+        events = campaign(name, RECIPIENTS + 300 * number, hours=hours, seed=number)
         for first in range(0, len(events), 4_000):
             stack.post_events(events[first : first + 4_000]).raise_for_status()
         record = {
@@ -62,7 +73,9 @@ def fill(stack: Stack) -> None:
             f"{stack.url}/api/v1/campaigns/{name}", json=record, headers=headers, trust_env=False
         ).raise_for_status()
     stack.post_events(hostile()).raise_for_status()
-    stack.wait_for(lambda: stack.summary("black-friday").get("sent", 0) == 1_400, 60, "everything counted")
+    stack.wait_for(
+        lambda: stack.summary("black-friday").get("sent", 0) == RECIPIENTS + 900, 60, "everything counted"
+    )
 
 
 async def shoot(stack: Stack, only: list[str]) -> None:
@@ -92,6 +105,19 @@ async def shoot(stack: Stack, only: list[str]) -> None:
                     await sharing(stack, tab, look)
 
 
+async def picture(stack: Stack) -> None:
+    """What the README shows: one window each."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        async with browsing(Path(folder)) as tab:
+            for name, (path, width, height, dark) in README.items():
+                await tab.look(width, height, dark=dark)
+                await signed_in(tab, stack, path)
+                await tab.until("document.querySelector('.chart canvas, .heatmap td')")
+                await asyncio.sleep(SETTLES_S)
+                (PICTURES / f"{name}.png").write_bytes(await tab.screenshot(whole=False))
+
+
 async def sharing(stack: Stack, tab: Tab, look: str) -> None:
     """The dialog with a link in it, and what the link shows."""
     await signed_in(tab, stack, "/campaigns/spring")
@@ -115,8 +141,9 @@ def main() -> None:
     ):
         stack.start_all()
         fill(stack)
-        asyncio.run(shoot(stack, sys.argv[1:]))
-    sys.stdout.write(f"{FOLDER}: done in {time.monotonic() - began:.0f} s\n")
+        readme = sys.argv[1:] == ["readme"]
+        asyncio.run(picture(stack) if readme else shoot(stack, sys.argv[1:]))
+    sys.stdout.write(f"{PICTURES if readme else FOLDER}: done in {time.monotonic() - began:.0f} s\n")
 
 
 if __name__ == "__main__":
