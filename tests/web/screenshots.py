@@ -50,7 +50,7 @@ PAGES: Final = {
     "not-found": "/campaigns/nothing",
 }
 README: Final = {
-    "report": ("/campaigns/spring", 1280, 900, False),
+    "report": ("/campaigns/spring", 1280, 1090, False),
     "ab": ("/campaigns/black-friday/ab", 1280, 900, True),
     "phone": ("/campaigns/spring", 360, 740, False),
 }
@@ -113,6 +113,7 @@ async def picture(stack: Stack) -> None:
             for name, (path, width, height, dark) in README.items():
                 await tab.look(width, height, dark=dark)
                 await signed_in(tab, stack, path)
+                await tab.call("Emulation.setScrollbarsHidden", hidden=True)
                 await tab.until("document.querySelector('.chart canvas, .heatmap td')")
                 await asyncio.sleep(SETTLES_S)
                 (PICTURES / f"{name}.png").write_bytes(await tab.screenshot(whole=False))
