@@ -156,6 +156,11 @@ class PagedReader(PartitionReader):
             elif name < prefix:
                 return
 
+    def log_items(self, name: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """(key, stored entry) of the log from a key on, into other campaigns too."""
+        items = self._family(layout.LOG).items(backwards=backwards, from_key=name)
+        return iter(cast(Iterable[tuple[bytes, bytes]], items))
+
     def log_from(self, campaign: CampaignKey, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         """(key, stored entry) of a campaign's log from a place (at_ms, identity) on."""
         for name, stored in cast(

@@ -1,6 +1,6 @@
 """What the API asks a query process for an export, and what comes back.
 
-`POST /export` with an `ExportRequest` as MessagePack; 200 with a body that begins with an `ExportHead` (4 bytes of
+`POST /export/2` with an `ExportRequest` as MessagePack; 200 with a body that begins with an `ExportHead` (4 bytes of
 length, MessagePack), then the bytes of the file. Between query processes (`as_records`) the rest is frames of the same
 kind: lists of records in order (`tables.exports`), an empty one now and then while there are none. A body that breaks
 off is an export that failed: its end must be the end of the HTTP message.
@@ -16,7 +16,8 @@ import msgspec
 
 from tables.exports import Asked
 
-PATH: Final = "/export"
+PATH: Final = "/export/2"
+"""Its number changes with the form of records: what processes of two versions can't merge, they refuse each other."""
 LENGTH_BYTES: Final = 4
 MAX_HEAD: Final = 1 << 20
 QUIET_S: Final = 120.0

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from api.exports import disposition
+from api.query import export_wire
 from api.query import exports as query_exports
 from app import facts as f
 from app.csv_rows import cell
@@ -185,7 +186,7 @@ async def test_only_for_the_organisation(api: Reading) -> None:
     await api.world.count(*mailing(3))
     assert (await api.api.get(RECIPIENTS, "globex-read")).status_code == 404
     assert (await api.api.get(RECIPIENTS, "wrong")).status_code == 401
-    token = await api.api.http.post(api.process.url + "/export", content=b"")
+    token = await api.api.http.post(api.process.url + export_wire.PATH, content=b"")
     assert token.status_code == 401
 
 

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app import contribution as c
-from app import csv_recipients
+from app import csv_events, csv_recipients
 from app import facts as f
 from app import fold as folding
-from app.csv_events import EventRows
+from app.csv_events import EventRows, own_cells
 from app.csv_recipients import RecipientRows
 from app.csv_rows import FORMULA, cell, encoded, header, row, text_cell
 from app.csv_times import Times
@@ -222,24 +222,66 @@ details = st.builds(
         ),
         min_size=1,
         max_size=4,
-    )
+    ),
+    st.sampled_from((1, 2, 16)),
 )
 def test_events_come_back_and_the_fast_way_writes_the_same(
-    made: list[tuple[int, int, str, Detail, int, int, tuple[int, str] | None]],
+    made: list[tuple[int, int, str, Detail, int, int, tuple[int, str] | None]], few: int
 ) -> None:
-    fast = EventRows()
-    for kind, at_ms, address, detail, position, evidence, verdict in made:
+    several, items = [], []
+    for kind, at_ms, address, detail, position, evidence, said in made:
         encoded_detail = f.encode(detail)
         one = entry(
             kind, at_ms, address=address, position=position, evidence=evidence, detail=encoded_detail,
             content=content_id(encoded_detail),
         )  # fmt: skip
-        item = event_item(one, detail, *(verdict or (None, None)))
-        written = fast.row(one, verdict)
-        assert written == row(item)
-        assert read([written]) == [[shown(name, value) for name, value in item.items()]]
+        verdict = said if kind in (f.OPENED, f.CLICKED) else None
+        several.append((one, verdict))
+        items.append(event_item(one, detail, *(verdict or (None, None))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_events, "FEW", few)
+        fast = EventRows()
+        begins = ["0>", *["1>"] * (len(several) - 1)]
+        events, verdicts = [one for one, _ in several], [said for _, said in several]
+        for _ in range(2):  # the second time from full tables
+            times = fast.times(events)
+            assert times == [utc_text(one.fact.at_ms) or "" for one in events]
+            written = fast.rows(events, verdicts, times, begins)
+            assert [text[2:] for text in written] == list(map(row, items))
+            assert [text[:2] for text in written] == begins
+    assert read([text[2:] for text in written]) == [
+        [shown(name, value) for name, value in item.items()] for item in items
+    ]
 
 
-def test_an_entry_whose_detail_cannot_be_read_is_still_a_row() -> None:
-    one = entry(f.SENT, START_MS, detail=b"\xc1")
-    assert EventRows().row(one, None) == row(event_item(one, Detail(""), None, None))
+@given(st.lists(texts, max_size=40))
+def test_cells_of_their_own(column: list[str]) -> None:
+    assert own_cells(column) == list(map(text_cell, column))
+
+
+def test_tables_that_are_full_begin_anew() -> None:
+    cells: csv_events._Made[int] = csv_events._Made(lambda number: f"{number}", kept=3)
+    assert [cells[number] for number in (1, 2, 1, 3, 4, 1)] == ["1", "2", "1", "3", "4", "1"]
+    assert set(cells) == {1, 4}
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        b"\xc1",
+        b"",
+        f.encode(["generic"] + [None] * 7 + [5]),  # a system that is no text
+        f.encode(["generic"] + [None] * 12 + [{"subject": 1}]),
+        f.encode(["generic"] + [None] * 15 + [[None]]),
+        f.encode(["generic"] + [None] * 15 + [[], ["x"]]),
+    ],
+)
+def test_an_entry_whose_detail_cannot_be_read_is_still_a_row(detail: bytes) -> None:
+    one = entry(f.SENT, START_MS, detail=detail)
+    other = entry(f.SENT, START_MS, detail=f.encode(Detail("generic", client="Gmail")))
+    fast = EventRows()
+    times = fast.times([other, one])
+    assert fast.rows([other, one], [None, None], times, ["", ""]) == [
+        row(event_item(other, Detail("generic", client="Gmail"), None, None)),
+        row(event_item(one, Detail(""), None, None)),
+    ]
