@@ -124,7 +124,7 @@ async def sharing(stack: Stack, tab: Tab, look: str) -> None:
     await signed_in(tab, stack, "/campaigns/spring")
     await tab.until("document.querySelector('#share')")
     await tab.run("document.querySelector('#share').click()")
-    await tab.until("document.querySelector('dialog form button:not(:disabled)')")
+    await tab.until("document.querySelector('dialog form button[aria-disabled=false]')")
     await tab.run("document.querySelector('dialog form button').click()")
     await tab.until("document.querySelector('dialog .copy input')")
     (FOLDER / f"share-{look}.png").write_bytes(await tab.screenshot())

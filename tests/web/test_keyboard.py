@@ -166,7 +166,7 @@ async def test_the_dialog_keeps_the_focus_and_gives_it_back(stack: Stack, tab: T
     await show(tab, stack, REPORT)
     await focus(tab, "document.querySelector('#share')")
     await tab.press("Enter")
-    await tab.until("document.querySelector('dialog form button:not(:disabled)')")
+    await tab.until("document.querySelector('dialog form button[aria-disabled=false]')")
     for shift in (False, True):
         inside = set()
         for _ in range(12):
@@ -175,6 +175,16 @@ async def test_the_dialog_keeps_the_focus_and_gives_it_back(stack: Stack, tab: T
             assert await tab.run(f"{FOCUS} === document.body || Boolean({FOCUS}.closest('dialog'))")
             inside.add(await tab.run(f"{FOCUS}.tagName"))
         assert {"BUTTON", "SELECT"} <= inside
+    await focus(tab, words("dialog button", "Make a link"))
+    await tab.press("Enter")
+    await focus(tab, words("dialog .shares button", "Revoke"))
+    assert await tab.run("document.querySelectorAll('dialog .shares li').length") == 1
+    await tab.press("Enter")
+    await tab.until(f"{FOCUS}.matches('dialog .actions')")
+    await tab.press("Tab")
+    assert await tab.run(f"{FOCUS}.textContent") == "Revoke now"
+    await tab.press("Enter")
+    await tab.until(f"{FOCUS}.matches('dialog .shares')")
     await tab.press("Escape")
     await tab.until(f"!document.querySelector('dialog').open && {FOCUS}.id === 'share'")
 

@@ -7,7 +7,6 @@ import time
 from typing import Any, Final
 
 import httpx
-import pytest
 
 from tests.api.browser import Tab
 from tests.support.dead import bury, webhook
@@ -76,45 +75,37 @@ async def offline(tab: Tab, now: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ASKS)
-async def test_a_page_says_that_it_loads_and_that_it_failed_and_goes_on(
-    stack: Stack, tab: Tab, path: str
-) -> None:
-    asks, loading = ASKS[path]
+async def test_a_page_says_that_it_loads_and_that_it_failed_and_goes_on(stack: Stack, tab: Tab) -> None:
     async with between(stack.url) as line:
-        line.hold(asks)
-        await signed_in(tab, stack, path, line.address)
-        await tab.until(
-            f"document.querySelector('main [role=status]:has(.spinner)')?.textContent.trim() === '{loading}…'"
-        )
-        assert await tab.run("document.querySelectorAll('main h1').length") == 1
-        await assert_accessible(tab)
-        line.answer(500, asks)
-        line.free()
-        await tab.until(f"{ALERT}?.textContent.includes('The server answered 500.')")
-        await assert_accessible(tab)
-        line.pass_all()
-        # Streams come back by themselves; what is asked for once in a while has a button.
+        for path, (asks, loading) in ASKS.items():
+            line.hold(asks)
+            await signed_in(tab, stack, path, line.address)
+            spinner = "document.querySelector('main [role=status]:has(.spinner)')"
+            await tab.until(f"{spinner}?.textContent.trim() === '{loading}…'")
+            assert await tab.run("document.querySelectorAll('main h1').length") == 1
+            await assert_accessible(tab)
+            line.answer(500, asks)
+            line.free()
+            await tab.until(f"{ALERT}?.textContent.includes('The server answered 500.')")
+            await assert_accessible(tab)
+            line.pass_all()
+            # Streams come back by themselves; what is asked for once in a while has a button.
+            await tab.run(f"{AGAIN}?.click()")
+            await tab.until(READY[path])
+            assert not await there(tab, ALERT), path
 
-        await tab.run(f"{AGAIN}?.click()")
-        await tab.until(READY[path], 20)
-        assert not await there(tab, ALERT)
 
-
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
+async def test_nothing_is_there_yet(stack: Stack, tab: Tab) -> None:
+    for path, words in (
         ("/", "No campaign yet"),
         ("/connect", "Waiting for the first event"),
         ("/compare", "Choose campaigns to compare"),
         ("/operations", "No dead letters"),
-    ],
-)
-async def test_nothing_is_there_yet(stack: Stack, tab: Tab, path: str, words: str) -> None:
-    await signed_in(tab, stack, path, key="nothing")
-    await tab.until(f"document.querySelector('main').innerText.includes('{words}')")
-    assert not await there(tab, ALERT)
-    await assert_accessible(tab)
+    ):
+        await signed_in(tab, stack, path, key="nothing")
+        await tab.until(f"document.querySelector('main').innerText.includes('{words}')")
+        assert not await there(tab, ALERT), path
+        await assert_accessible(tab)
 
 
 def record(stack: Stack) -> None:
@@ -147,14 +138,13 @@ async def test_a_campaign_of_which_nothing_is_counted(stack: Stack, tab: Tab) ->
         assert not await there(tab, ALERT)
 
 
-@pytest.mark.parametrize("path", ["", "/recipients", "/events", "/ab", "/recipients/a%40b.example"])
-async def test_there_is_no_such_campaign(stack: Stack, tab: Tab, path: str) -> None:
-    await signed_in(tab, stack, "/campaigns/none" + path)
-    await tab.until(
-        "/no (campaign of this name|such recipient)/.test(document.querySelector('main').innerText)"
-    )
-    # That is an answer, and no broken connection.
-    await tab.until(f"!({ALERT} || {LIGHT.format('reconnecting')} || {LIGHT.format('connecting')})")
+async def test_there_is_no_such_campaign(stack: Stack, tab: Tab) -> None:
+    told = "/no (campaign of this name|such recipient)/.test(document.querySelector('main').innerText)"
+    for path in ("", "/recipients", "/events", "/ab", "/recipients/a%40b.example"):
+        await signed_in(tab, stack, "/campaigns/none" + path)
+        await tab.until(told)
+        # That is an answer, and no broken connection.
+        await tab.until(f"!({ALERT} || {LIGHT.format('reconnecting')} || {LIGHT.format('connecting')})")
 
 
 async def test_a_key_that_may_not_read_is_told_so(stack: Stack, tab: Tab) -> None:
@@ -194,23 +184,21 @@ async def test_who_is_signed_in_is_asked_again(stack: Stack, tab: Tab) -> None:
         await tab.until(READY[REPORT])
 
 
-@pytest.mark.parametrize(
-    "path", ["/", REPORT, RECIPIENTS, RECIPIENT, EVENTS, AB, COMPARE, "/connect", "/operations"]
-)
-async def test_offline_is_said_and_over_when_it_is_over(stack: Stack, tab: Tab, path: str) -> None:
-    await show(tab, stack, path)
-    light = await there(tab, "document.querySelector('.status .light')")
-    if light:
-        await tab.until(LIGHT.format("live"))
-    await offline(tab, True)
-    await tab.until(f"{NOTICE}?.includes('You are offline.')", 15)
-    if light:
-        assert await there(tab, LIGHT.format("offline"))
-    assert await there(tab, READY[path])  # what was there stays
-    await offline(tab, False)
-    await tab.until(f"!({NOTICE})?.includes('offline')", 20)
-    if light:
-        await tab.until(LIGHT.format("live"))
+async def test_offline_is_said_and_over_when_it_is_over(stack: Stack, tab: Tab) -> None:
+    for path in ASKS:
+        await show(tab, stack, path)
+        light = await there(tab, "document.querySelector('.status .light')")
+        if light:
+            await tab.until(LIGHT.format("live"))
+        await offline(tab, True)
+        await tab.until(f"{NOTICE}?.includes('You are offline.')")
+        if light:
+            assert await there(tab, LIGHT.format("offline")), path
+        assert await there(tab, READY[path]), path  # what was there stays
+        await offline(tab, False)
+        await tab.until(f"!({NOTICE})?.includes('offline')")
+        if light:
+            await tab.until(LIGHT.format("live"))
 
 
 async def test_an_api_that_was_stopped_is_found_again(stack: Stack, tab: Tab) -> None:

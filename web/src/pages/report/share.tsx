@@ -6,6 +6,7 @@ import type { ShareItem, Shares } from "../../api/types";
 import { moment, number } from "../../format";
 import { Select } from "../../parts/controls";
 import { Copy } from "../../parts/copy";
+import { useLanding } from "../../parts/landing";
 import { Failed, Loading } from "../../parts/states";
 import { Text } from "../../parts/text";
 
@@ -38,6 +39,7 @@ function Links({ path, zone }: { path: string; zone: string }) {
   const [error, setError] = useState("");
   // From the start: the list, when it comes, would hide a link that was made before.
   const [busy, setBusy] = useState(true);
+  const place = useLanding<HTMLUListElement>(items);
   const load = async () => setItems((await get<Shares>(path)).items);
   const doing = async (what: () => Promise<void>) => {
     setBusy(true);
@@ -52,12 +54,13 @@ function Links({ path, zone }: { path: string; zone: string }) {
   useEffect(() => void doing(load), [path]);
   const make = (event: Event) => {
     event.preventDefault();
+    if (busy) return; // the button is not `disabled`, which would take the focus away
     void doing(async () => {
       const made = await send<ShareItem>("POST", path, { expires: Date.now() + Number(life) * DAY_MS });
       setItems((now) => [made, ...(now ?? [])]);
     });
   };
-  const revoke = (id: string) => doing(async () => {
+  const revoke = async (id: string) => busy ? undefined : doing(async () => {
     await send("DELETE", `${path}/${id}`);
     await load();
   });
@@ -67,13 +70,13 @@ function Links({ path, zone }: { path: string; zone: string }) {
     <>
       <form class="actions" onSubmit={make}>
         <Select label="Ends after" choices={LIVES} value={life} set={setLife} />
-        <button type="submit" class="button" disabled={busy}>Make a link</button>
+        <button type="submit" class="button" aria-disabled={busy}>Make a link</button>
       </form>
       {items !== null && error && <p class="error" role="alert">{error}</p>}
       {items === null ? error ? <Failed message={error} again={() => void doing(load)} /> : <Loading what="Loading the links" /> : (
         <>
           {live.length === 0 && <p class="quiet">No link works at the moment.</p>}
-          <ul class="shares">{live.map((item) => <Live key={item.id} item={item} zone={zone} busy={busy} revoke={revoke} />)}</ul>
+          <ul class="shares" ref={place} tabIndex={-1}>{live.map((item) => <Live key={item.id} item={item} zone={zone} busy={busy} revoke={revoke} />)}</ul>
           {ended.length > 0 && (
             <details>
               <summary>{number(ended.length)} that ended</summary>
@@ -95,16 +98,17 @@ function Links({ path, zone }: { path: string; zone: string }) {
 
 function Live({ item, zone, busy, revoke }: { item: ShareItem; zone: string; busy: boolean; revoke: (id: string) => Promise<void> }) {
   const [sure, setSure] = useState(false);
+  const place = useLanding<HTMLParagraphElement>(sure);
   const until = moment(item.expires, zone);
   return (
     <li>
       {item.url !== null && <Copy label={`Link that ends ${until}`} text={item.url} />}
-      <p class="actions small">
+      <p class="actions small" ref={place} tabIndex={-1}>
         <span class="quiet">Made {moment(item.made_at, zone)} with <Text>{item.made_by}</Text></span>
         {sure
           ? (
             <>
-              <button type="button" class="plain bad" disabled={busy} onClick={() => void revoke(item.id)}>Revoke now</button>
+              <button type="button" class="plain bad" aria-disabled={busy} onClick={() => void revoke(item.id)}>Revoke now</button>
               <button type="button" class="plain" onClick={() => setSure(false)}>Keep it</button>
             </>
           )
