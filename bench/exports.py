@@ -234,6 +234,7 @@ def run(folder: Path) -> list[Figure]:
             what=f"export of events, {events:,}",
             value=log.rows / log.seconds,
             unit="rows/s",
+            goal=200_000,
             note=f"{log.size / mb:.0f} MiB in {log.seconds:.1f} s",
         ),
         Figure(

@@ -39,14 +39,14 @@ def events(
     moment: Moment,
     campaign: CampaignKey,
     wanted: EventFilter,
+    make: EventRows,
     *,
     descending: bool,
     tell: Tell = lambda read: None,
 ) -> Iterator[Block]:
-    """One partition's records of events that match, in order."""
+    """One partition's records of events that match, in order. All partitions may share what makes the rows."""
     check = _EventCheck(moment, campaign, wanted)
     begins = _descending if descending else _ascending
-    make = EventRows()
     read = 0
     stored = _entries(moment, campaign, wanted, descending)
     for found in blocks(stored, moment.rules(), descending=descending, whole=_is_whole(wanted)):

@@ -18,6 +18,7 @@ import msgspec
 from app import breakdown as b
 from app import facts as f
 from app.breakdown import row_key
+from app.csv_events import EventRows
 from app.csv_rows import header
 from app.facts import CampaignKey
 from app.filters import EventFilter, RecipientFilter
@@ -58,6 +59,7 @@ def records(
     if asked.events is None:
         wanted = asked.recipients or RecipientFilter()
         return recipients(moments, asked.campaign, wanted, asked.count, sorter, tell)
+    make = EventRows()
     read: dict[int, int] = {}
 
     def note(partition: int) -> Tell:
@@ -69,7 +71,9 @@ def records(
 
     return merged(
         [
-            events(moment, asked.campaign, asked.events, descending=asked.descending, tell=note(partition))
+            events(
+                moment, asked.campaign, asked.events, make, descending=asked.descending, tell=note(partition)
+            )
             for partition, moment in moments.items()
         ]
     )
