@@ -10,9 +10,9 @@ import pytest
 from tests.api.browser import Tab
 from tests.support.stack import Stack
 from tests.web.conftest import signed_in
-from tests.web.test_pages import AB, COMPARE, EVENTS, RECIPIENT, RECIPIENTS, REPORT, assert_accessible, show
+from tests.web.test_keyboard import WALKED
+from tests.web.test_pages import RECIPIENTS, REPORT, assert_accessible, show
 
-PAGES: Final = ("/", REPORT, RECIPIENTS, RECIPIENT, EVENTS, AB, COMPARE, "/connect", "/operations")
 RIGHT_TO_LEFT: Final = "عروض الربيع"
 SIDEWAYS: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # What is wider than its place although it isn't told to scroll or to be cut: text that somebody would miss.
@@ -38,7 +38,7 @@ async def media(tab: Tab, **features: str) -> None:
 @pytest.mark.parametrize("name", ["de-DE", "ar-EG", "hi-IN"])
 async def test_numbers_and_dates_are_the_reader_s(stack: Stack, tab: Tab, name: str) -> None:
     await locale(tab, name)
-    for path in PAGES:
+    for path in WALKED:
         await show(tab, stack, path)
         assert await tab.run(SIDEWAYS) <= 0, path
         seen = await tab.text()
@@ -104,7 +104,7 @@ async def test_names_from_right_to_left_turn_nothing_round(stack: Stack, tab: Ta
 async def test_everything_flows_anew_when_it_is_enlarged(stack: Stack, tab: Tab, width: int) -> None:
     """1280 px at 400 and 200 %: nothing is lost, and nothing scrolls sideways but tables in their frames."""
     await tab.look(width, 512)
-    for path in PAGES:
+    for path in WALKED:
         await show(tab, stack, path)
         assert await tab.run(SIDEWAYS) <= 0, path
         assert await tab.run(CUT_OFF) == [], path
@@ -117,7 +117,7 @@ async def test_text_of_twice_the_size(stack: Stack, tab: Tab) -> None:
     await show(tab, stack, REPORT)
     before = float(str(await tab.run(size)))
     await tab.call("Page.setFontSizes", fontSizes={"standard": 32, "fixed": 26})
-    for path in PAGES:
+    for path in WALKED:
         await show(tab, stack, path)
         assert await tab.run(size) == 2 * before, path
         assert await tab.run(SIDEWAYS) <= 0, path
@@ -152,6 +152,6 @@ async def test_nothing_moves_for_who_wants_it_still(stack: Stack, tab: Tab) -> N
         source="addEventListener('animationstart', () => { window.moved = true; }, true);"
         "addEventListener('transitionstart', () => { window.moved = true; }, true)",
     )
-    for path in PAGES:
+    for path in WALKED:
         await show(tab, stack, path)
         assert not await tab.run("window.moved || document.getAnimations().length > 0"), path
