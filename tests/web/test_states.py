@@ -7,6 +7,7 @@ import time
 from typing import Any, Final
 
 import httpx
+import pytest
 
 from tests.api.browser import Tab
 from tests.support.dead import bury, webhook
@@ -217,6 +218,23 @@ async def test_an_api_that_was_stopped_is_found_again(stack: Stack, tab: Tab) ->
     stack.post_events([said("unsubscribed")]).raise_for_status()
     await tab.until(f"{LIGHT.format('live')} && {tile('Unsubscribed')} === '{before + 1}'", 60)
     assert not await there(tab, ALERT)
+
+
+@pytest.mark.parametrize("path", [REPORT, AB, "/operations"])
+async def test_a_stream_that_could_not_begin_begins_when_asked_to(stack: Stack, tab: Tab, path: str) -> None:
+    # A pause that has no end: nothing is tried again but by the button.
+    await tab.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="(real => { window.setTimeout = (run, ms, ...more) =>"
+        " ms > 200 ? 0 : real(run, ms, ...more); })(setTimeout)",
+    )
+    async with between(stack.url) as line:
+        line.answer(503, ASKS[path][0])
+        await signed_in(tab, stack, path, line.address)
+        await tab.until(f"{ALERT}?.textContent.includes('Trying again') && {AGAIN}")
+        line.pass_all()
+        await tab.run(f"{AGAIN}.click()")
+        await tab.until(f"{LIGHT.format('live')} && !{ALERT}")
 
 
 async def test_a_stream_that_fell_silent_is_made_anew(stack: Stack, tab: Tab) -> None:

@@ -7,7 +7,8 @@ import type { Count, Report, Section } from "../api/types";
 import { useReportPath } from "./path";
 import { LiveStream, type State } from "./stream";
 
-export type LiveReport = { report: Report | null; state: State; error: ApiError | null };
+/** `again`: try at once, without waiting for the next pause's end. */
+export type LiveReport = { report: Report | null; state: State; error: ApiError | null; again: () => void };
 
 /** Sections are absolute values: what comes replaces what was, and never adds. */
 export function merged(before: Report | null, event: string, came: Partial<Report>): Report {
@@ -38,7 +39,7 @@ export function useReport(
   const wanted = sections?.join(",");
   const base = useReportPath(campaign);
   const live = useMemo(
-    () => signal<LiveReport>({ report: null, state: "connecting", error: null }),
+    () => signal<LiveReport>({ report: null, state: "connecting", error: null, again: () => undefined }),
     [campaign],
   );
   useEffect(() => {
@@ -62,6 +63,7 @@ export function useReport(
         },
       },
     );
+    frame.set((now) => ({ ...now, again: () => stream.again() }));
     return () => {
       stream.close();
       frame.stop();

@@ -53,6 +53,11 @@ export class LiveStream {
     removeEventListener("pageshow", this.back);
   }
 
+  /** Without waiting for the end of the pause. */
+  again(): void {
+    this.now();
+  }
+
   private readonly now = (): void => {
     if (this.asleep) return;
     this.failures = 0;

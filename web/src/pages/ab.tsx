@@ -53,7 +53,7 @@ export function AbPage({ campaign }: { campaign: string }) {
   const count: Count = asked.get("count") === "all" ? "all" : "people";
   const rate = RATES.find(([name]) => name === asked.get("rate"))?.[0] ?? "click_rate";
   const live = useReport(campaign, count, undefined, SECTIONS);
-  const { report, state, error } = live.value;
+  const { report, state, error, again } = live.value;
   const fields = Object.keys(report?.variants?.fields ?? {});
   const x = asked.get("x") ?? fields[0] ?? "";
   const y = asked.get("y") ?? fields.find((field) => field !== x) ?? "";
@@ -74,7 +74,7 @@ export function AbPage({ campaign }: { campaign: string }) {
           ? <Shown variants={variants} fields={fields} rate={rate} x={x} y={y} />
           : error?.status === 404
             ? <Empty title="There is no campaign of this name" />
-            : error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading the variants" />}
+            : error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading the variants" />}
     </>
   );
 }

@@ -16,10 +16,10 @@ import { DeadLetters } from "./operations/dead";
 import { Partitions } from "./operations/partitions";
 import { Workers } from "./operations/workers";
 
-type Watched = { lag: Lag | null; state: State; error: ApiError | null };
+type Watched = { lag: Lag | null; state: State; error: ApiError | null; again: () => void };
 
 function useLag() {
-  const live = useMemo(() => signal<Watched>({ lag: null, state: "connecting", error: null }), []);
+  const live = useMemo(() => signal<Watched>({ lag: null, state: "connecting", error: null, again: () => undefined }), []);
   useEffect(() => {
     const frame = perFrame(live);
     const stream = new LiveStream("/ops/live", ["lag"], {
@@ -37,6 +37,7 @@ function useLag() {
         }
       },
     });
+    frame.set((now) => ({ ...now, again: () => stream.again() }));
     return () => {
       stream.close();
       frame.stop();
@@ -56,10 +57,10 @@ export function OperationsPage() {
 }
 
 function Watching() {
-  const { lag, state, error } = useLag().value;
+  const { lag, state, error, again } = useLag().value;
   const zone = session.value?.timezone ?? "UTC";
   if (error?.status === 403) return <Failed message={error.message} />;
-  if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading how it goes" />;
+  if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading how it goes" />;
   return (
     <>
       <p class="status">

@@ -28,7 +28,7 @@ export function ReportPage({ campaign }: { campaign: string }) {
   const home = session.value?.timezone ?? "UTC";
   const timezone = filters.value.get("timezone") ?? home;
   const live = useReport(campaign, count.value, timezone === home ? undefined : timezone);
-  const { report, state, error } = live.value;
+  const { report, state, error, again } = live.value;
   useEffect(() => setTitle(report?.name || campaign), [report?.name, campaign]);
   return (
     <>
@@ -38,7 +38,7 @@ export function ReportPage({ campaign }: { campaign: string }) {
       {report ? <Sections campaign={campaign} report={report} timezone={timezone} home={home} />
         : error?.status === 404
           ? <Empty title="There is no campaign of this name"><p>It appears here by itself when its first event is counted.</p></Empty>
-          : error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading the report" />}
+          : error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading the report" />}
     </>
   );
 }

@@ -54,7 +54,7 @@ export function SharedPage() {
 function Shown({ about }: { about: SharedReport }) {
   const home = about.timezone;
   const timezone = filters.value.get("timezone") ?? home;
-  const { report, state, error } = useReport(about.campaign, count.value, timezone === home ? undefined : timezone).value;
+  const { report, state, error, again } = useReport(about.campaign, count.value, timezone === home ? undefined : timezone).value;
   const name = report?.name || about.campaign;
   useEffect(() => setTitle(name), [name]);
   if (error?.status === 401) return <Ended />;
@@ -74,7 +74,7 @@ function Shown({ about }: { about: SharedReport }) {
       {report && <PaperFacts organisation={about.organisation} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
       {report ? <Sections campaign={about.campaign} report={report} timezone={timezone} home={home} />
-        : error ? <Failed message={`${error.message} Trying again…`} /> : <Loading what="Loading the report" />}
+        : error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading the report" />}
     </>
   );
 }
