@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { campaignPath, get, wordsOf } from "../../api/http";
 import type { Count, Link, Links } from "../../api/types";
 import { clicksOf, isLink, useListTo } from "../../lists/to";
@@ -6,26 +6,29 @@ import { Who } from "../../lists/who";
 import { useShared } from "../../live/path";
 import { moment, number, percent } from "../../format";
 import { Empty } from "../../parts/states";
-import { useStill } from "../../parts/still";
+import { useEvery, useStill } from "../../parts/still";
 import { OutLink } from "../../parts/text";
 import { Figure } from "../../parts/tiles";
 
 const SHOWN = 10;
 const CLICKERS = 10;
+const WHOLE_LIST_MS = 1000; // a thousand rows, several times a second, is more than anybody reads
 
 export function LinksCard({ campaign, links, count, timezone }: { campaign: string; links: Links; count: Count; timezone: string }) {
   const [all, setAll] = useState(false);
+  const seen = useEvery(links.rows, all ? WHOLE_LIST_MS : 0);
   const rows = useStill(
-    all ? links.rows : links.rows.slice(0, SHOWN),
+    useMemo(() => (all ? seen : seen.slice(0, SHOWN)), [seen, all]),
     (row) => row.id,
     (row) => <LinkRow key={row.id} campaign={campaign} row={row} count={count} timezone={timezone} />,
     [campaign, count, timezone],
   );
+  const list = useMemo(() => <ol class={all ? "links many" : "links"}>{rows}</ol>, [rows, all]);
   return (
     <section class="card" aria-label="Links">
       <h2>Links</h2>
       {links.rows.length === 0 && <Empty title="No clicks yet" />}
-      <ol class={all ? "links many" : "links"}>{rows}</ol>
+      {list}
       {links.rows.length > SHOWN && !all && <p class="paper-only quiet small">{number(SHOWN)} of {number(links.rows.length)}</p>}
       {links.rows.length > SHOWN && (
         <button type="button" class="plain more" onClick={() => setAll(!all)}>
