@@ -115,11 +115,14 @@ class Between:
             response = web.StreamResponse(status=answer.status, headers=kept)
             await response.prepare(request)
             changes = [change for pattern, change in self._changes if re.fullmatch(pattern, path)]
+            begun, end = False, b""
             async for piece in answer.content.iter_any():
                 for change in changes:
                     piece = change(piece)
                 await response.write(piece)
-                if _one_of(self._silent, path) and b"data:" in piece:
+                begun, end = begun or b"data:" in piece, (end + piece)[-2:]
+                # After a whole event: a large one comes in several pieces.
+                if begun and end == b"\n\n" and _one_of(self._silent, path):
                     await self._freed.wait()
             return response
 
