@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.browser import Tab
 from tests.support.stack import Stack
+from tests.web.between import between
 from tests.web.conftest import signed_in
 from tests.web.sample import EVIL, said
 from tests.web.test_operations import button
@@ -121,3 +122,23 @@ async def test_a_shared_report_on_a_phone_with_hostile_texts(stack: Stack, tab: 
     assert await tab.run("document.documentElement.scrollWidth") <= 360
     await assert_accessible(tab)
     assert [line for line in tab.complaints if "400" not in line and "401" not in line] == []
+
+
+async def test_no_link_is_made_before_the_list_of_them_is_there(stack: Stack, tab: Tab) -> None:
+    """The list would come later than the link, and hide it."""
+    shares = "/api/v1/campaigns/spring/shares"
+    async with between(stack.url) as line:
+        await signed_in(tab, stack, REPORT, line.address)
+        await tab.until(READY[REPORT])
+        line.hold(shares)
+        # Pressed as soon as it is in the page, before anything else of the page has run.
+        await tab.run(
+            "new MutationObserver((_, watching) => { const one = document.querySelector('dialog form button');"
+            " if (one) { watching.disconnect(); one.click(); } }).observe(document, {subtree: true, childList: true})"
+        )
+        await tab.run("document.querySelector('#share').click()")
+        await tab.until("document.querySelector('dialog form button')")
+        line.free()
+        await tab.until("document.querySelector('dialog form button[aria-disabled=false]')")
+        assert line.asked.count(shares) == 1
+        assert "No link works" in await tab.text()
