@@ -183,7 +183,10 @@ class Stack:
         wait_until(answers, timeout_s, f"port {port}")
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Webhooks can be taken, and the API has read which shared links there are."""
         self.wait_for(lambda: self.get("/readyz").status_code == 200, timeout_s, "ready")
+        known = "\nshares_fresh 1.0\n"
+        self.wait_for(lambda: known in self.get("/metrics").text, timeout_s, "the shared links are known")
 
     def wait_for(self, found: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Like `wait_until`, where an API that isn't there is only a reason to ask again."""

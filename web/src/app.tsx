@@ -1,7 +1,6 @@
 // Which page is shown, by the address.
 
 import type { ComponentChildren, ComponentType } from "preact";
-import { useEffect } from "preact/hooks";
 import { begin, may, session, unasked } from "./api/session";
 import { lazy } from "./lazy";
 import { CampaignsPage } from "./pages/campaigns";
@@ -9,7 +8,7 @@ import { SignInPage } from "./pages/sign-in";
 import { Needs } from "./parts/needs";
 import { Shell } from "./parts/shell";
 import { Empty, Failed, Loading } from "./parts/states";
-import { setTitle } from "./parts/text";
+import { useTitle } from "./parts/text";
 import { path } from "./router";
 
 export type CampaignPage = ComponentType<{ campaign: string }>;
@@ -78,6 +77,6 @@ function Chosen() {
 }
 
 function NotFound() {
-  useEffect(() => setTitle("Not found"), []);
+  useTitle("Not found");
   return <><h1 tabIndex={-1}>Not found</h1><Empty title="There is no page at this address."><a href="/">To the campaigns</a></Empty></>;
 }

@@ -12,7 +12,7 @@ import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Status } from "../parts/status";
 import { Table } from "../parts/table";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { filter, filters } from "../router";
 import { HeatmapTable } from "./ab/heatmap";
 import { Interval, scaleOf } from "./ab/interval";
@@ -58,7 +58,7 @@ export function AbPage({ campaign }: { campaign: string }) {
   const x = asked.get("x") ?? fields[0] ?? "";
   const y = asked.get("y") ?? fields.find((field) => field !== x) ?? "";
   const { variants, error: failure } = useVariants(campaign, report?.variants, count, rate, x, y);
-  useEffect(() => setTitle(`A/B test, ${report?.name || campaign}`), [report?.name, campaign]);
+  useTitle(`A/B test, ${report?.name || campaign}`);
   return (
     <>
       <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="ab">

@@ -11,7 +11,7 @@ import { LIMIT, useAnswer } from "../lists/answer";
 import { Pages } from "../lists/pages";
 import { CountSwitch } from "../parts/controls";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { campaignList, filter, filters, pathTo } from "../router";
 import { count } from "../settings";
 
@@ -33,7 +33,7 @@ export function CampaignsPage() {
   const counted = count.value;
   const { answer, error, busy, again } = useAnswer(load, "/api/v1/campaigns", { search, cursor, count: counted },
     { moved: useTurns(EVERY_MS), everyMs: EVERY_MS / 2 });
-  useEffect(() => setTitle("Campaigns"), []);
+  useTitle("Campaigns");
   useEffect(() => { campaignList.value = `/${location.search}`; }, [search, cursor]);
   // A cursor belongs to its search: of another one, or another secret, it leads nowhere, and the list begins anew.
   const lost = error?.status === 400 && cursor !== undefined;

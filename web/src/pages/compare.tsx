@@ -1,6 +1,6 @@
 // Campaigns side by side at the same age. Which ones, and at what age, stands in the address.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { useEvery } from "../api/every";
 import { get } from "../api/http";
 import { session } from "../api/session";
@@ -14,7 +14,7 @@ import { PaperFacts } from "../parts/paper-facts";
 import { CampaignPicker } from "../parts/picker";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Table } from "../parts/table";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { filter, filters, go, pathTo } from "../router";
 import { count } from "../settings";
 
@@ -30,7 +30,7 @@ export function ComparePage() {
   const age = AGES.find(([hours]) => hours === asked.get("age_hours"))?.[0] ?? "48";
   const what: What = asked.get("what") === "clicked" ? "clicked" : "opened";
   const { answer, error, again } = useComparison(campaigns, age, count.value);
-  useEffect(() => setTitle("Compare"), []);
+  useTitle("Compare");
   return (
     <>
       <div class="title"><h1 tabIndex={-1}>Compare</h1><CountSwitch /></div>

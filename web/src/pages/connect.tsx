@@ -1,6 +1,5 @@
 // How to connect a mail service: the address to copy, what to do there, and a light that turns green when something came.
 
-import { useEffect } from "preact/hooks";
 import { useEvery } from "../api/every";
 import { get } from "../api/http";
 import { may, session } from "../api/session";
@@ -9,13 +8,13 @@ import { duration, moment, number } from "../format";
 import { Copy } from "../parts/copy";
 import { Needs } from "../parts/needs";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { ESPS, REFUSED, VERIFIED } from "./connect/esps";
 
 const EVERY_MS = 2_000;
 
 export function ConnectPage() {
-  useEffect(() => setTitle("Sources"), []);
+  useTitle("Sources");
   return (
     <>
       <h1 tabIndex={-1}>Sources</h1>

@@ -1,6 +1,6 @@
 // The event log of one campaign: every fact with its verdict, newest first, and it moves unless it is paused.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { campaignPath } from "../api/http";
 import { session } from "../api/session";
 import type { EventLog } from "../api/types";
@@ -16,7 +16,7 @@ import { Switch } from "../parts/controls";
 import { PaperFacts } from "../parts/paper-facts";
 import { Empty } from "../parts/states";
 import { Status } from "../parts/status";
-import { setTitle } from "../parts/text";
+import { useTitle } from "../parts/text";
 import { filter, filters } from "../router";
 import { CampaignHead } from "./campaign-head";
 
@@ -36,7 +36,7 @@ export function EventsPage({ campaign }: { campaign: string }) {
     { moved: report, everyMs: EVERY_MS, paused: paused && tail });
   const choices = useChoices(campaign, report?.as_of);
   const head = report ?? answered.answer;
-  useEffect(() => setTitle(`Events of ${head?.name || campaign}`), [head?.name, campaign]);
+  useTitle(`Events of ${head?.name || campaign}`);
   const rows = useMemo(() => answered.answer && <Events events={answered.answer.items} campaign={campaign} zone={zone} who />,
     [answered.answer, campaign, zone]);
   return (

@@ -11,7 +11,7 @@ import { LiveStream, type State } from "../live/stream";
 import { Needs } from "../parts/needs";
 import { Failed, Loading, Notice } from "../parts/states";
 import { WORDS } from "../parts/status";
-import { setTitle } from "../parts/text";
+import { useTitle } from "../parts/text";
 import { DeadLetters } from "./operations/dead";
 import { Partitions } from "./operations/partitions";
 import { Workers } from "./operations/workers";
@@ -47,7 +47,7 @@ function useLag() {
 }
 
 export function OperationsPage() {
-  useEffect(() => setTitle("Operations"), []);
+  useTitle("Operations");
   return (
     <>
       <h1 tabIndex={-1}>Operations</h1>

@@ -1,6 +1,5 @@
 // One recipient of one campaign: where they stand, and everything that happened.
 
-import { useEffect } from "preact/hooks";
 import { campaignPath, get } from "../api/http";
 import { session } from "../api/session";
 import type { RecipientHistory } from "../api/types";
@@ -13,7 +12,7 @@ import { CountSwitch } from "../parts/controls";
 import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
 import { Status } from "../parts/status";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { pathTo } from "../router";
 import { count } from "../settings";
 import { CampaignHead } from "./campaign-head";
@@ -27,7 +26,7 @@ export function RecipientPage({ campaign, one }: { campaign: string; one: string
   const { answer, error, again } = useAnswer<RecipientHistory>((path, values, signal) => get(path, values, signal),
     campaignPath(campaign, `/recipients/${encodeURIComponent(one)}`), { count: count.value }, { moved: report, everyMs: EVERY_MS });
   const head = report ?? answer;
-  useEffect(() => setTitle(one), [one]);
+  useTitle(one);
   return (
     <>
       <CampaignHead campaign={campaign} name={head?.name} subject={head?.subject} page="recipients"><CountSwitch /></CampaignHead>

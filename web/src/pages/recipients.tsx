@@ -1,6 +1,6 @@
 // The people of one campaign: a table that is filtered and paged in the address.
 
-import { useEffect, useMemo } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { campaignPath } from "../api/http";
 import { session } from "../api/session";
 import type { Recipient, Recipients } from "../api/types";
@@ -18,7 +18,7 @@ import { PaperFacts } from "../parts/paper-facts";
 import { Empty } from "../parts/states";
 import { Status } from "../parts/status";
 import { Table } from "../parts/table";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { filter, filters } from "../router";
 import { count } from "../settings";
 import { CampaignHead } from "./campaign-head";
@@ -36,7 +36,7 @@ export function RecipientsPage({ campaign }: { campaign: string }) {
   const answered = useAnswer<Recipients>(page, campaignPath(campaign, "/recipients"), values, { moved: report, everyMs: EVERY_MS });
   const choices = useChoices(campaign, report?.as_of);
   const head = report ?? answered.answer;
-  useEffect(() => setTitle(`Recipients of ${head?.name || campaign}`), [head?.name, campaign]);
+  useTitle(`Recipients of ${head?.name || campaign}`);
   const table = useMemo(() => answered.answer && <People rows={answered.answer.items} campaign={campaign} zone={zone} />,
     [answered.answer, campaign, zone]);
   return (

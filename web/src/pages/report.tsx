@@ -1,6 +1,5 @@
 // The report of one campaign: everything that has a fixed size, and it moves.
 
-import { useEffect } from "preact/hooks";
 import { may, session } from "../api/session";
 import type { Count, Report, Summary } from "../api/types";
 import { number, percent } from "../format";
@@ -11,7 +10,7 @@ import { PaperButtons } from "../parts/paper-buttons";
 import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading } from "../parts/states";
 import { Status } from "../parts/status";
-import { setTitle } from "../parts/text";
+import { useTitle } from "../parts/text";
 import { Split, Tile } from "../parts/tiles";
 import { filters } from "../router";
 import { count } from "../settings";
@@ -29,7 +28,7 @@ export function ReportPage({ campaign }: { campaign: string }) {
   const timezone = filters.value.get("timezone") ?? home;
   const live = useReport(campaign, count.value, timezone === home ? undefined : timezone);
   const { report, state, error, again } = live.value;
-  useEffect(() => setTitle(report?.name || campaign), [report?.name, campaign]);
+  useTitle(report?.name || campaign);
   return (
     <>
       <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="">{report && <PaperButtons campaign={campaign} />}{may("write") && <Share campaign={campaign} zone={timezone} />}<CountSwitch /></CampaignHead>

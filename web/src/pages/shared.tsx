@@ -13,10 +13,12 @@ import { PaperFacts } from "../parts/paper-facts";
 import { Logo, ThemeButton } from "../parts/shell";
 import { Empty, Failed, Loading } from "../parts/states";
 import { Status } from "../parts/status";
-import { setTitle, Text } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { filters } from "../router";
 import { count } from "../settings";
 import { Sections } from "./report";
+
+const ENDED = "This link has ended";
 
 /** A token that never was and one that no longer is are for the reader the same. */
 function hasEnded(error: unknown): boolean {
@@ -37,7 +39,6 @@ export function SharedPage() {
     let left = false;
     setOpened(null);
     setError(null);
-    setTitle("Shared report");
     send<SharedReport>("POST", "/api/v1/shared", { token }).then(
       (found) => { if (!left) setOpened(found); }, (failure) => { if (!left) setError(failure); });
     return () => { left = true; };
@@ -45,10 +46,15 @@ export function SharedPage() {
   return (
     <Frame organisation={opened?.organisation ?? ""}>
       {opened ? <SharedPath.Provider value={opened.path}><Shown key={opened.id} about={opened} /></SharedPath.Provider>
-        : error === null ? <><h1 class="hidden">Shared report</h1><Loading what="Opening the report" /></>
-          : hasEnded(error) ? <Ended /> : <><h1 class="hidden">Shared report</h1><Failed message={wordsOf(error)} again={() => setAgain(again + 1)} /></>}
+        : error === null ? <Unopened><Loading what="Opening the report" /></Unopened>
+          : hasEnded(error) ? <Ended /> : <Unopened><Failed message={wordsOf(error)} again={() => setAgain(again + 1)} /></Unopened>}
     </Frame>
   );
+}
+
+function Unopened({ children }: { children: ComponentChildren }) {
+  useTitle("Shared report");
+  return <><h1 class="hidden">Shared report</h1>{children}</>;
 }
 
 function Shown({ about }: { about: SharedReport }) {
@@ -56,8 +62,9 @@ function Shown({ about }: { about: SharedReport }) {
   const timezone = filters.value.get("timezone") ?? home;
   const { report, state, error, again } = useReport(about.campaign, count.value, timezone === home ? undefined : timezone).value;
   const name = report?.name || about.campaign;
-  useEffect(() => setTitle(name), [name]);
-  if (error?.status === 401) return <Ended />;
+  const ended = error?.status === 401;
+  useTitle(ended ? ENDED : name);
+  if (ended) return <Ended />;
   return (
     <>
       <div class="title">
@@ -81,10 +88,10 @@ function Shown({ about }: { about: SharedReport }) {
 
 /** Also in the midst of reading, which is then said to who doesn't look. */
 function Ended() {
-  useEffect(() => setTitle("This link has ended"), []);
+  useTitle(ENDED);
   return (
     <div role="alert">
-      <h1 tabIndex={-1}>This link has ended</h1>
+      <h1 tabIndex={-1}>{ENDED}</h1>
       <Empty title="It shows no report any more">
         <p>It has expired, was taken back, or was not copied whole. Ask whoever gave it to you for a new one.</p>
       </Empty>

@@ -1,5 +1,7 @@
 // What other people wrote, as text: cut by CSS, its writing direction kept to itself, and never a script or a style.
 
+import { useLayoutEffect } from "preact/hooks";
+
 const TITLE = 300;
 
 /** A name, an address, a subject. */
@@ -27,7 +29,9 @@ export function OutLink({ to }: { to: string }) {
   );
 }
 
-/** A name for the tab; its marks of direction end with it. */
-export function setTitle(name: string): void {
-  document.title = `\u2068${name.slice(0, TITLE)}\u2069 · Campaign Reports`;
+/** A name for the tab, as soon as its page is there; its marks of direction end with it. */
+export function useTitle(name: string): void {
+  useLayoutEffect(() => {
+    document.title = `\u2068${name.slice(0, TITLE)}\u2069 · Campaign Reports`;
+  }, [name]);
 }
