@@ -186,6 +186,8 @@ class RecipientTest:
         self._variant = wanted.variant
         self._variants: dict[int, bool] = {0: False}
         self._link = wanted.link
+        self.holding = b"" if wanted.link is None else f.encode(wanted.link)
+        """Stands in the bytes of every state that matches: most others need not be decoded."""
         self._home = row_key(b.HOME, home_number(wanted.country)) if wanted.country is not None else None
         self._home_number = home_number(wanted.country) if wanted.country is not None else 0
         self._countries: dict[int, bool] = {0: False}
@@ -258,6 +260,8 @@ class EventTest:
         self._names = names
         self._type = wanted.type
         self._link = wanted.link
+        self.holding = wanted.recipient or (b"" if wanted.link is None else f.encode(wanted.link))
+        """Stands in the bytes of every entry that matches: most others need not be decoded."""
         self._judged = wanted.verdict is not None
         self._variant = wanted.variant
         self._variants: dict[int, bool] = {0: False}

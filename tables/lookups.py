@@ -82,14 +82,16 @@ class PagedReader(PartitionReader):
         return _campaign_decoder.decode(stored) if stored is not None else None
 
     def states(
-        self, campaign: CampaignKey, recipients: Sequence[RecipientKey]
+        self, campaign: CampaignKey, recipients: Sequence[RecipientKey], holding: bytes = b""
     ) -> list[RecipientState | None]:
-        """The states of recipients, None where there is none."""
+        """The states of recipients, None where there is none or its bytes don't hold `holding`."""
         if not recipients:
             return []
         names: list[Any] = [campaign + recipient for recipient in recipients]
         found: list[bytes | None] = self._family(layout.RECIPIENTS).get(names) or []
-        return [decode_state(stored) if stored is not None else None for stored in found]
+        return [
+            decode_state(stored) if stored is not None and holding in stored else None for stored in found
+        ]
 
     def stored_entries(self, campaign: CampaignKey, places: Sequence[LogKey]) -> list[bytes | None]:
         """Entries of the log at these places as they are stored, None where there is none."""

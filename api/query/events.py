@@ -19,9 +19,9 @@ import msgspec
 
 from api.query import event_counts
 from api.query.answering import Books, Budget, Readers, fences_of, rules_of, stamp_of
-from api.query.recipients import BATCH
+from api.query.taking import take
 from api.query.walks import GATHERED, states_of
-from api.query.wire import SCAN_MS, EventsRequest, Page, RecipientAnswer, RecipientRequest
+from api.query.wire import EventsRequest, Page, RecipientAnswer, RecipientRequest
 from app import contribution as c
 from app import facts as f
 from app.contribution import contribution
@@ -81,7 +81,7 @@ def page(readers: Readers, books: Books, request: EventsRequest) -> Page:
             from_ms=wanted.from_ms,
             to_ms=wanted.to_ms,
         )
-    rows, stopped = _take(walk, _Check(readers, book, request), request.limit, Budget(SCAN_MS))
+    rows, stopped = take(walk, _Check(readers, book, request), request.limit)
     if wanted.one_thing and request.after is None and stopped is None:
         matching = len(rows)  # the page is the whole list
     return Page(
@@ -90,22 +90,6 @@ def page(readers: Readers, books: Books, request: EventsRequest) -> Page:
         matching,
         fences_of(readers),
     )
-
-
-def _take(walk: Iterator[Step], check: _Check, limit: int, budget: Budget) -> tuple[list[_Row], bytes | None]:
-    rows: list[_Row] = []
-    size = limit + 1
-    while True:
-        batch = list(islice(walk, size))
-        for row in check.rows(batch, limit + 1 - len(rows)):
-            if len(rows) == limit:
-                return rows, rows[-1].order
-            rows.append(row)
-        if len(batch) < size:
-            return rows, None
-        if len(rows) == limit or budget.spent:
-            return rows, batch[-1].order
-        size = min(max(64, 2 * size), BATCH)
 
 
 class _Check:
@@ -124,6 +108,8 @@ class _Check:
     def rows(self, steps: list[Step], most: int) -> Iterator[_Row]:
         found: list[tuple[Step, Entry]] = []
         for step in steps:
+            if self._test.holding not in step.value:
+                continue
             entry = decode_entry(step.value)
             if self._recipient is not None and entry.recipient != self._recipient:
                 continue

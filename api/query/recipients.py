@@ -3,20 +3,20 @@
 Rules:
 - Whatever the walk (`api.query.walks`), the state decides: a row stands in the answer when its recipient counts,
   matches the filter, and still stands where the walk found it.
-- A page that has looked for `SCAN_MS` ends, and the next one goes on behind what was looked at.
+- A page whose rows are far between may be short (`api.query.taking`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from api.query.answering import Books, Budget, Readers, fences_of, rules_of
+from api.query.answering import Books, Readers, fences_of, rules_of
+from api.query.taking import take
 from api.query.walks import clicked_by, last_counted_ms, patterns_of, states_of, walk_of
-from api.query.wire import SCAN_MS, Page, RecipientsRequest
+from api.query.wire import Page, RecipientsRequest
 from app import breakdown as b
 from app.breakdown import row_key
 from app.contribution import contribution
@@ -38,8 +38,6 @@ from tables.lookups import PagedReader
 from tables.names import NameBook
 from tables.paging import Step
 
-BATCH: Final = 512
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -55,30 +53,13 @@ def page(readers: Readers, books: Books, request: RecipientsRequest) -> Page:
     walk = walk_of(readers, books.gathered, request)
     rules = rules_of(readers)
     check = _Check(readers, book, request, rules)
-    rows, stopped = _take(walk, check, request.limit, Budget(SCAN_MS))
+    rows, stopped = take(walk, check, request.limit)
     return Page(
         [(row.order, _encode(recipient_item(row.state, book, count, rules))) for row in rows],
         stopped,
         matching(readers, campaign, wanted, count),
         fences_of(readers),
     )
-
-
-def _take(walk: Iterator[Step], check: _Check, limit: int, budget: Budget) -> tuple[list[_Row], bytes | None]:
-    """The next rows, and up to where everything was looked at (None: to the end)."""
-    rows: list[_Row] = []
-    size = limit + 1
-    while True:
-        batch = list(islice(walk, size))
-        for row in check.rows(batch):
-            if len(rows) == limit:
-                return rows, rows[-1].order
-            rows.append(row)
-        if len(batch) < size:
-            return rows, None
-        if len(rows) == limit or budget.spent:
-            return rows, batch[-1].order
-        size = min(max(64, 2 * size), BATCH)
 
 
 class _Check:
@@ -93,11 +74,12 @@ class _Check:
         self._by_address = request.sort == "recipient"
         self._rules = rules
 
-    def rows(self, steps: list[Step]) -> Iterator[_Row]:
+    def rows(self, steps: list[Step], most: int) -> Iterator[_Row]:
         test = self._test
         if self._by_address:
             steps = [step for step in steps if test.address_matches(_text(step.order))]
-        found = states_of(self._readers, self._campaign, [(step.partition, step.value) for step in steps])
+        wanted = [(step.partition, step.value) for step in steps]
+        found = states_of(self._readers, self._campaign, wanted, test.holding)
         for step, state in zip(steps, found, strict=True):
             if state is None:
                 continue

@@ -101,16 +101,17 @@ def last_counted_ms(state: RecipientState) -> int:
 
 
 def states_of(
-    readers: Readers, campaign: CampaignKey, wanted: list[tuple[int, bytes]]
+    readers: Readers, campaign: CampaignKey, wanted: list[tuple[int, bytes]], holding: bytes = b""
 ) -> list[RecipientState | None]:
-    """(partition, recipient) → states, with one look-up for each partition."""
+    """(partition, recipient) → states, with one look-up for each partition; None also for those whose bytes don't hold
+    `holding`."""
     by_partition: dict[int, list[int]] = {}
     for place, (partition, _) in enumerate(wanted):
         by_partition.setdefault(partition, []).append(place)
     found: list[RecipientState | None] = [None] * len(wanted)
     for partition, places in by_partition.items():
         keys = [RecipientKey(wanted[place][1]) for place in places]
-        for place, state in zip(places, readers[partition].states(campaign, keys), strict=True):
+        for place, state in zip(places, readers[partition].states(campaign, keys, holding), strict=True):
             found[place] = state
     return found
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from api.queries import merge_pages
 from api.query import events as query_events
 from api.query import recipients as query_recipients
-from api.query import walks, wire
+from api.query import taking, walks, wire
 from api.query.answering import Books
 from api.query.partitions import Partitions
 from app import facts as f
@@ -250,7 +250,7 @@ def test_events_stand_once(
 def test_a_page_that_looked_for_long_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with databases() as world:
         world.write([opened_or_delivered(number) for number in range(600)])
-        monkeypatch.setattr(query_recipients, "SCAN_MS", 0)
+        monkeypatch.setattr(taking, "SCAN_MS", 0)
         wanted = RecipientFilter(status="opened")
         keys: list[bytes] = []
         after, pages = None, 0
