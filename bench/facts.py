@@ -30,7 +30,7 @@ def run(folder: Path) -> list[Figure]:
         ensure_topics(settings)
         written = fill(settings.kafka, normalised(settings, FACTS))
         rate, seconds = _drain(stack, written)
-    alone = _fold_alone(settings, folder / "fold", list(normalised(settings, FOLD_FACTS)))
+    alone = fold_alone(settings, folder / "fold", list(normalised(settings, FOLD_FACTS)))
     total = sum(map(sum, written.values()))
     note = f"{total:,} facts in {sum(map(len, written.values())):,} records, {seconds:.1f} s; 100,000 is wished for"
     return [
@@ -60,7 +60,8 @@ def _drain(stack: Stack, written: dict[int, list[int]]) -> tuple[float, float]:
     raise TimeoutError(f"the worker did not come to the end of the topic: see {stack.folder}")
 
 
-def _fold_alone(settings: Settings, folder: Path, records: list[Encoded]) -> float:
+def fold_alone(settings: Settings, folder: Path, records: list[Encoded]) -> float:
+    """Facts a second of the fold and its databases, in one thread, without Kafka and Redis."""
     cache = RecipientCache(100_000)
     databases = {
         partition: PartitionDatabase(

@@ -49,9 +49,11 @@ def sendgrid_bodies(events: int, batch: int, *, live: bool = False) -> Iterator[
     return bodies_of(TARGET, events, batch, live=live)
 
 
-def normalised(settings: Settings, events: int, batch: int = 1000) -> Iterator[Encoded]:
+def normalised(
+    settings: Settings, events: int, batch: int = 1000, target: Target = TARGET
+) -> Iterator[Encoded]:
     """Records of `facts` as normalize makes them of SendGrid's batches."""
-    for body, _ in sendgrid_bodies(events, batch):
+    for body, _ in bodies_of(target, events, batch):
         webhook = Webhook(
             org="acme", source="news", esp="sendgrid", received_at_ms=time.time_ns() // 1_000_000, headers=(),
             body=body,
