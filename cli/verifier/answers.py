@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from cli.verifier import campaigns, sections, summary, timeline, variants
+from cli.verifier import campaigns, rates, sections, summary, timeline
 from cli.verifier.compare import Comparison
 from cli.verifier.ledger import Campaign, Ledger
 from cli.verifier.shown import Json, Pages, Unreadable, utc
@@ -65,15 +65,8 @@ def _section(result: Comparison, expected: Expected, pages: Pages, name: str, se
     for count in summary.COUNTS:
         _rows(result, JSON, expected, pages.section(name, section, count=count), count, (section,))
         if section == "variants":
-            _other_rates(result, expected, pages, name, count)
-
-
-def _other_rates(result: Comparison, expected: Expected, pages: Pages, name: str, count: str) -> None:
-    """The words about every rate that can be asked for."""
-    what, wanted = f"{'/'.join(expected.campaign)} {count}", expected.sections
-    for rate in summary.RATES:
-        shown = pages.section(name, "variants", count=count, rate=rate)["variants"]
-        variants.compare(result, JSON, what, wanted.variants, wanted.labels, shown, count, rate)
+            what, wanted = f"{'/'.join(expected.campaign)} {count}", expected.sections
+            rates.compare(result, JSON, what, wanted.variants, wanted.labels, pages, name, count)
 
 
 def _report(result: Comparison, expected: Expected, pages: Pages, name: str, timezone: str) -> None:

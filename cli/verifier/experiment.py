@@ -58,9 +58,12 @@ def wilson(part: float, whole: float) -> list[float] | None:
 
 def words(variants: Sequence[Numbers], rate: str) -> list[str | None]:
     """What must be said of each variant, against all others together."""
+    return words_of([share(numbers, rate) for numbers in variants], rate)
+
+
+def words_of(shares: Sequence[Share], rate: str) -> list[str | None]:
     if rate == NO_PROPORTION:
-        return [None] * len(variants)
-    shares = [share(numbers, rate) for numbers in variants]
+        return [None] * len(shares)
     all_of_it = Share(sum(one.part for one in shares), sum(one.whole for one in shares))
     said: list[str | None] = ["too early to tell"] * len(shares)
     if not all_of_it.part:

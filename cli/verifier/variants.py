@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from cli.verifier import experiment, summary
+from cli.verifier import experiment, heatmap, summary
 from cli.verifier.compare import Comparison
 from cli.verifier.engagement import MOST
 from cli.verifier.rules import Counted
@@ -28,6 +28,11 @@ def of_recipients(recipients: Iterable[Counted]) -> Groups:
     return groups
 
 
+def fields_of(groups: Groups) -> list[str]:
+    """The names of all fields that somebody has, in order."""
+    return sorted({field for text in groups if text for field in json.loads(text)})
+
+
 def text_of(variant: Mapping[str, str] | None) -> str:
     return json.dumps(variant, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if variant else ""
 
@@ -41,8 +46,9 @@ def compare(
     section: object,
     count: str,
     rate: str = experiment.RATE,
+    against: tuple[str, str] | None = None,
 ) -> None:
-    """`rate`: which one the words are about."""
+    """`rate`: which one the words are about; `against`: the two fields whose heatmap was asked for."""
     shown = msgspec.convert(section, Json)
     rows = msgspec.convert(shown["rows"], list[Json])
     names = sorted(groups, key=lambda name: (-len(groups[name]), name))
@@ -58,6 +64,10 @@ def compare(
             _compare_group(result, place, f"{what} {name}", groups[name], numbers[name], row)
             _compare_intervals(result, place, f"{what} {name}", numbers[name], row)
             result.same(place, "variants", f"{what} {name}, verdict of {rate}", word, row["verdict"])
+    result.same(place, "variants", f"{what}, has a heatmap", against is not None, "heatmap" in shown)
+    if against is not None and "heatmap" in shown:
+        section = msgspec.convert(shown["heatmap"], Json)
+        heatmap.compare(result, place, f"{what}, heatmap of {rate}", numbers, section, against, rate)
     without = len(groups[""]) if "" in names[:MOST] else 0
     result.same(place, "variants", f"{what}, without", without, shown["without"])
     others = [recipient for name in names[MOST:] for recipient in groups[name]]

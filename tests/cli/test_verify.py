@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app.contribution import METRICS
 from app.experiment import RATES
 from app.experiment import experiment as experiment_of
+from app.experiment import heatmap as engine_heatmap
 from app.facts import AGENT_SCANNER
 from app.report import report_document
 from app.summary import Count
@@ -29,6 +30,7 @@ from cli.verifier import (
     campaigns,
     events,
     experiment,
+    heatmap,
     rules,
     sections,
     stored,
@@ -42,6 +44,7 @@ from cli.verifier.ledger import Ledger, read_ledger
 from cli.verifier.shown import Json, Pages
 from cli.verifier.stored import Database
 from cli.verifier.stored_rows import StoredRows
+from cli.verifier.variants import text_of
 from tables.views import Labels, View
 from tests.support.oracle import CAMPAIGN, START_MS, Engine
 from tests.support.oracle import campaigns as world
@@ -65,6 +68,12 @@ FORBIDDEN = (
 COUNTS: tuple[Count, ...] = ("all", "people")
 HOUR_MS = 3_600_000
 LABELS = Labels("Spring", None, {"subject": {"A": "Hello"}})
+VARIANTS = (
+    {"subject": "A"},
+    {"subject": "B", "content": "1"},
+    {"subject": "A", "content": "2"},
+    {"subject": "B"},
+)
 
 # Independence
 
@@ -155,6 +164,30 @@ def test_both_say_the_same_of_any_variants(found: list[tuple[int, int, int]], ra
         assert ends is None or ends == pytest.approx(shown, abs=1e-8)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(shares, *[st.sampled_from((None, "A", "B", "é"))] * 3), max_size=12),
+    st.sampled_from(sorted(RATES)),
+)
+def test_both_say_the_same_of_any_heatmap(
+    found: list[tuple[tuple[int, int, int], str | None, str | None, str | None]], rate: str
+) -> None:
+    over, under = RATES[rate]
+    numbers: dict[str, summary.Numbers] = {}
+    for (part, whole, times), *values in found:
+        named = zip(("subject", "content", "sender"), values, strict=True)
+        if variant := {field: value for field, value in named if value is not None}:
+            each: summary.Numbers = dict.fromkeys((name for pair in RATES.values() for name in pair), 0)
+            numbers[text_of(variant)] = each | {over: part * times, under: whole * times}
+    rows = [(msgspec.json.decode(text, type=dict[str, str]), each) for text, each in numbers.items()]
+    for fields in (("subject", "content"), ("sender", "subject")):
+        section = msgspec.json.decode(msgspec.json.encode(engine_heatmap(rows, *fields, rate)), type=Json)
+        result = Comparison()
+        heatmap.compare(result, "JSON", "spring", numbers, section, fields, rate)
+        told = [text for cell in result.cells.values() for text in cell.told]
+        assert told == []
+
+
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
@@ -166,7 +199,9 @@ def test_both_say_the_same_of_any_variants(found: list[tuple[int, int, int]], ra
     ],
 )
 def test_words(shares: list[tuple[int, int]], words: list[str]) -> None:
-    numbers: list[summary.Numbers] = [{"clicked": part, "sent": whole} for part, whole in shares]
+    numbers: list[summary.Numbers] = [
+        {"clicked": part, "sent": whole, "opened": whole} for part, whole in shares
+    ]
     assert experiment.words(numbers, "click_rate") == words
     assert experiment.words(numbers, "click_to_open_rate") == [None, None]
     opposite = {"better": "worse", "worse": "better"}
@@ -269,7 +304,7 @@ def people() -> list[list[FactLine]]:
     found = []
     for number in range(20):
         who = f"r{number}@example.com"
-        mail = line(recipient=who, provider="Gmail", variant={"subject": "AB"[number % 2]})
+        mail = line(recipient=who, provider="Gmail", variant=VARIANTS[number % len(VARIANTS)])
         plain = partial(msgspec.structs.replace, mail, ip=None, user_agent=None, verdict=None)
         act = partial(
             msgspec.structs.replace, mail, at=START_MS + number * HOUR_MS, country="DE", client="Outlook",
@@ -349,9 +384,9 @@ class FakePages(Pages):
             plain = msgspec.json.decode(msgspec.json.encode(plain | spoiled), type=Json)
         return plain
 
-    def _variants(self, count: Count, rate: str) -> Json:
+    def _variants(self, count: Count, rate: str, fields: tuple[str, str] | None) -> Json:
         assert self.view.sections is not None
-        section = engine_variants(self.view.sections, LABELS.fields, count, Asked(rate))
+        section = engine_variants(self.view.sections, LABELS.fields, count, Asked(rate, fields))
         document = {"variants": section} | self.spoil.get(rate, {})
         return msgspec.json.decode(msgspec.json.encode(document), type=Json)
 
@@ -360,7 +395,8 @@ class FakePages(Pages):
 
     def section(self, campaign: str, name: str, **parameters: str) -> Json:
         if "rate" in parameters:
-            return self._variants(count_of(parameters), parameters["rate"])
+            fields = (parameters["x"], parameters["y"]) if "x" in parameters else None
+            return self._variants(count_of(parameters), parameters["rate"], fields)
         return self._document(name, count_of(parameters), parameters.get("timezone", "Europe/Berlin"))
 
     def snapshot(self, campaign: str, **parameters: str) -> Json:
@@ -481,6 +517,23 @@ def test_a_wrong_row_is_seen(section: str, rows: str, spoil: Json, kind: str, pl
     found[0] |= spoil
     right.pages.spoil[section if kind == "one" else kind] = {section: value | {rows: found}}
     assert set(right.compare()) == {place}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [{"recipients": 99}, {"numerator": 99}, {"denominator": 99}, {"rate": 99.5}, {"interval": [1.0, 2.0]},
+     {"verdict": "better"}, {"x": "Z"}],
+)  # fmt: skip
+def test_a_wrong_cell_of_the_heatmap_is_seen(spoil: Json) -> None:
+    right = Right()
+    section = right.pages._variants("all", "bounce_rate", ("subject", "content"))["variants"]
+    shown = msgspec.convert(section, Json)
+    cells = msgspec.convert(msgspec.convert(shown["heatmap"], Json)["cells"], list[Json])
+    assert len(cells) == 4
+    cells[0] |= spoil
+    heatmaps = msgspec.convert(shown["heatmap"], Json) | {"cells": cells}
+    right.pages.spoil["bounce_rate"] = {"variants": shown | {"heatmap": heatmaps}}
+    assert set(right.compare()) == {answers.JSON}
 
 
 @pytest.mark.parametrize("spoil", [{"rate": "click_rate"}, {"rows": []}])
