@@ -75,7 +75,7 @@ test: setup-dev debian-packages lint  ## all tests: real Kafka, Redis, RocksDB, 
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; trap 'kill $$rest; exit 130' INT TERM; \
 	nice -n 19 $(BIN)/python -m pytest -q -m "not alone and not long" >"$$log" 2>&1 & rest=$$!; \
 	alone="$(BIN)/python -m pytest -q -o cache_dir=.pytest_cache/alone"; \
-	status=0; $$alone -m "alone and not long" || status=$$?; \
+	status=0; $$alone -n 2 --dist loadfile --no-loadscope-reorder -m "alone and not long" || status=$$?; \
 	beside=0; wait $$rest || beside=$$?; cat "$$log"; \
 	if [ $$status = 1 ]; then \
 		printf '\033[1m==> %s\033[0m\n' "those that failed, once more"; \

@@ -215,6 +215,7 @@ def test_a_resend_an_import_and_a_rebuild_bring_nothing_back(stack: Stack, tmp_p
     post(stack, [late])
     opens = before["spring"]["summary"]["total_opens"]
     stack.wait_for(lambda: stack.summary("spring").get("total_opens") == opens + 1, 15, "the late open")
+    settled(stack)
     assert not holders(stack, GONE)
     now = {campaign: whole(stack, campaign) for campaign in CAMPAIGNS}
     for arguments in ((), ("--from-log",)):

@@ -73,9 +73,12 @@ def test_a_set_port(tmp_path: Path) -> None:
 def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
     server = own_server.OwnServer("redis", tmp_path)
     server.lock()
-    server.start(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], lambda: True, "x")
+    deaf = tmp_path / "deaf"
+    server.start(
+        ["/bin/sh", "-c", f"trap '' TERM; : >{deaf}; while :; do sleep 0.1; done"], lambda: True, "x"
+    )
     assert server.process is not None
-    wait_until(lambda: Path(f"/proc/{server.process and server.process.pid}/comm").read_text() == "sh\n")
+    wait_until(deaf.exists)
     server.stop(timeout_s=0.5)
     assert server.process.returncode == -signal.SIGKILL
     assert not address_file(tmp_path, "redis").exists()
