@@ -2,8 +2,8 @@
 
 `kafka` is its bootstrap address, `redis_url` its URL, `redis_db` the same with nothing in it.
 
-What uses servers or looks at a clock has the mark `alone`: such tests must not meet each other. They wait for most of
-the time, so `make test` runs the rest beside them, at the lowest priority.
+What uses servers or looks at a clock has the mark `alone`. Such tests wait for most of the time, so `make test` runs
+two of their modules at once, each process with servers of its own, and the rest beside them at the lowest priority.
 """
 
 from __future__ import annotations
