@@ -44,7 +44,7 @@ class Proxy:
         (self.folder / "privkey.pem").write_bytes(signer.private_pem())
         self._config = self.folder / "nginx.conf"
         self._config.write_text(self._adapted(CONFIG.read_text()))
-        self.trusted = ssl.create_default_context(cadata=signer.pem.decode())
+        self._certificate = signer.pem.decode()
 
     def _adapted(self, text: str) -> str:
         """Ours with this machine's ports and folders in the place of a server's; each must be there to be replaced."""
@@ -102,6 +102,12 @@ class Proxy:
         finally:
             process.terminate()
             process.wait(10)
+
+    @property
+    def trusted(self) -> ssl.SSLContext:
+        """A new one for each client: httpcore sets the protocols of a context at each connection, and one thread's
+        handshake could read them while another's are being replaced."""
+        return ssl.create_default_context(cadata=self._certificate)
 
     def client(self) -> httpx.Client:
         return httpx.Client(
