@@ -52,6 +52,7 @@ def run(folder: Path) -> list[Figure]:
             what=f"clicks on {MANY:,} different links, of the rate with {FEW}",
             value=100 * many / few,
             unit="%",
+            goal=80,
             note=f"{many:,.0f} and {few:,.0f} clicks/s in one process",
         ),
     ]

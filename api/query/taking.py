@@ -3,7 +3,7 @@
 Rules:
 - A page that has looked for `SCAN_MS` ends, and the next one goes on behind what was looked at.
 - How many steps are looked at together follows from what the last ones took: a state that is read from the disk takes
-  a hundred times as long as one in memory.
+  far longer than one in memory.
 """
 
 from __future__ import annotations
