@@ -65,7 +65,8 @@ def whole(stack: Stack, campaign: str, org: str = "acme") -> dict[str, Any]:
 
     def told() -> bool:
         found.update(report(stack, campaign, org))
-        return all(row["top_clickers"] is not None for row in found["links"]["rows"])
+        rows = found["links"]["rows"] if found["links"] else [{"top_clickers": None}]
+        return all(row["top_clickers"] is not None for row in rows)
 
     stack.wait_for(told, 30, "the top clickers")
     return found
