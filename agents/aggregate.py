@@ -32,6 +32,7 @@ from app.errors import StateError
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
 from tables.cache import RecipientCache
+from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import read_request
@@ -65,7 +66,8 @@ class Aggregator:
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
         redis = redis_client(settings.redis, timeout_s=2.0)
-        self.publisher = Publisher(ViewWriter(redis), self.slot.member, settings.rules)
+        self.conditions = Conditions()
+        self.publisher = Publisher(ViewWriter(redis), self.slot.member, settings.rules, self.conditions)
 
     async def open(self, partitions: set[int]) -> None:
         """Opens the databases of assigned partitions, and closes the others."""
@@ -156,6 +158,7 @@ class Aggregator:
         database = self.databases.pop(partition, None)
         self.positions.pop(partition, None)
         self.publisher.remove(partition)
+        self.conditions.forget(partition)
         # The next owner may change these recipients; they must be read anew if the partition comes back.
         self._cache.young.clear()
         self._cache.old.clear()

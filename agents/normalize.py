@@ -49,6 +49,7 @@ from app.topics import (
     webhook_of,
 )
 from app.user_agents import look_up_agent
+from tables.conditions import Conditions
 from tables.places import open_places
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Normalizer:
         self.organisations = organisations
         self.slot = Slot(settings.data / "normalize")
         self.deliveries = Deliveries()
+        self.conditions = Conditions()
         self.consumed: dict[int, int] = {}
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
@@ -291,7 +293,11 @@ def normalize_app(
     async def tell() -> None:
         await keep_running(
             tell_presence(
-                settings.redis, normalizer.slot.member, settings.rules, lambda: app.assigned(WEBHOOKS)
+                settings.redis,
+                normalizer.slot.member,
+                settings.rules,
+                lambda: app.assigned(WEBHOOKS),
+                normalizer.conditions,
             )
         )
 

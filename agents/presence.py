@@ -15,6 +15,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from app.verdicts import Rules
+from tables.conditions import Conditions
 from tables.presence import WORKERS, presence
 from tables.redis_client import redis_client
 
@@ -22,7 +23,11 @@ TELL_S: Final = 1.0
 
 
 async def tell_presence(
-    redis_url: str, worker: str, rules: Rules, partitions: Callable[[], Collection[int]]
+    redis_url: str,
+    worker: str,
+    rules: Rules,
+    partitions: Callable[[], Collection[int]],
+    conditions: Conditions,
 ) -> None:
     """Until cancelled. `partitions`: of topic `webhooks`, as they are now."""
     since_ms = int(time.time() * 1000)
@@ -30,7 +35,12 @@ async def tell_presence(
     try:
         while True:
             said = presence(
-                rules, since_ms, int(time.time() * 1000), role="normalize", partitions=sorted(partitions())
+                rules,
+                since_ms,
+                int(time.time() * 1000),
+                role="normalize",
+                partitions=sorted(partitions()),
+                conditions=conditions.current(),
             )
             with contextlib.suppress(RedisError, OSError, TimeoutError):  # it is told again in a moment
                 await redis.hset(WORKERS, worker, msgspec.json.encode(said))

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import RedisError
 
 from app.verdicts import DEFAULT_RULES, Rules
+from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
 from tables.section_parts import PUBLISHED, pack_part, section_part
@@ -125,8 +126,15 @@ class _Taken(NamedTuple):
 class Publisher:
     """One per worker process, on its event loop."""
 
-    def __init__(self, writer: ViewWriter, worker: str, rules: Rules = DEFAULT_RULES) -> None:
-        """`rules`: those of the settings, for those who look at the workers."""
+    def __init__(
+        self,
+        writer: ViewWriter,
+        worker: str,
+        rules: Rules = DEFAULT_RULES,
+        conditions: Conditions | None = None,
+    ) -> None:
+        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
+        self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
         self._rules = rules
@@ -313,5 +321,5 @@ class Publisher:
                 round(counted / max(since, 1.0), 1),
                 now_ms,
             ),
-            presence(self._rules, self._since_ms, now_ms),
+            presence(self._rules, self._since_ms, now_ms, conditions=self._conditions.current()),
         )

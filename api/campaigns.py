@@ -56,13 +56,12 @@ async def list_campaigns(request: Request) -> Response:
         limit=paged.limit_of(query),
         epoch=epoch,
     )
-    lag = context.lag.report
     items: list[SummaryDocument] = []
     for first in range(0, len(page.names), LOADED_TOGETHER):
         names = page.names[first : first + LOADED_TOGETHER]
         keys = [campaign_key(context.secret, principal.org, name) for name in names]
         items += (
-            summary_document(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count)
+            summary_document(view, freshness=context.freshness(view.complete), count=count)
             for view in await context.views.load_summaries(keys, epoch=epoch)
             if view is not None
         )

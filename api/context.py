@@ -19,6 +19,7 @@ from api.queries import Queries
 from api.rates import Rates
 from api.share_log import ShareLog
 from app.organisations import Organisations
+from app.report import INCOMPLETE, Freshness
 from app.settings import Settings
 from tables.campaign_list import CampaignList
 from tables.views import ViewReader
@@ -51,6 +52,10 @@ class Context:
     queries: Queries = field(init=False)
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)
+
+    def freshness(self, complete: bool) -> Freshness:
+        """How fresh what is answered now is; `complete`: no partition's share of it is missing."""
+        return self.lag.report.freshness.because(None if complete else INCOMPLETE)
 
     def __post_init__(self) -> None:
         self.queries = self.hub.queries

@@ -5,7 +5,7 @@ Rules:
   its next event holds every part that is newer. A slow one skips values and misses nothing.
 - An event's id is `<epoch>-<version>`, digits both, the version being the lowest one of its parts: who comes back with
   it is known to have at least that.
-- A part that changed carries an id; the head alone (`lag_ms`, `stale`) doesn't move the version and carries none.
+- A part that changed carries an id; the head alone (`lag_ms`, `stale`, …) doesn't move the version and carries none.
 - Bytes of an event are cached by which parts it holds, so a thousand watchers cost one encoding.
 """
 
@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from app.report import SECTIONS, Section, TopClickers, head, rows_of, section
+from app.report import SECTIONS, Freshness, Section, TopClickers, head, rows_of, section
 from app.summary import Count
 from tables.views import View
 
@@ -142,9 +142,7 @@ class Feed:
     def filled(self) -> bool:
         return bool(self._versions)
 
-    def update(
-        self, view: View, *, lag_ms: int | None, stale: bool, clickers: TopClickers | None = None
-    ) -> None:
+    def update(self, view: View, *, freshness: Freshness, clickers: TopClickers | None = None) -> None:
         """Takes a view over: the sections for which it was loaded, and the head. Wakes the watchers if it differs."""
         before = self._sequence
         self._epoch = epoch_digits(view.epoch)
@@ -158,12 +156,12 @@ class Feed:
                     # Same numbers under a new version: who has them is told the new id with the next event.
                     self._versions[name] = view.version
                     self._cache.clear()
-        self.update_head(view, lag_ms=lag_ms, stale=stale, wake=False)
+        self.update_head(view, freshness, wake=False)
         if self._sequence != before:
             self._wake_all()
 
-    def update_head(self, view: View, *, lag_ms: int | None, stale: bool, wake: bool = True) -> None:
-        document = head(view, lag_ms=lag_ms, stale=stale, count=self.key.count)
+    def update_head(self, view: View, freshness: Freshness, *, wake: bool = True) -> None:
+        document = head(view, freshness=freshness, count=self.key.count)
         before = self._sequence
         self._set("head", json_text(document)[1:-1])
         if wake and self._sequence != before:

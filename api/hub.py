@@ -28,7 +28,7 @@ from api.viewers import shared_view
 from app.errors import RejectRequest, ReportsError, TryLater
 from app.facts import CampaignKey
 from app.keys import campaign_key
-from app.report import TopClickers
+from app.report import INCOMPLETE, Freshness, TopClickers
 from tables.views import View, ViewReader
 
 if TYPE_CHECKING:
@@ -214,8 +214,7 @@ class LiveHub:
             clickers = await clickers_of(self.queries, watched.key, view, feed.key.count)
         feed.update(
             view,
-            lag_ms=self._lag.report.lag_ms,
-            stale=self._stale(watched, view),
+            freshness=self._freshness(watched, view),
             clickers=clickers,
         )
 
@@ -231,8 +230,11 @@ class LiveHub:
             del self._watched[watched.key]
             watched.wake.set()  # its task sees that nobody is left, and ends
 
-    def _stale(self, watched: Watched, view: View) -> bool:
-        return self._lag.report.stale or watched.suspect or not view.complete or not self._ticks.answers
+    def _freshness(self, watched: Watched, view: View) -> Freshness:
+        freshness = self._lag.report.freshness
+        if not self._ticks.answers:
+            freshness = freshness.because("Redis doesn't answer")
+        return freshness.because(INCOMPLETE if watched.suspect or not view.complete else None)
 
     async def _follow(self, watched: Watched) -> None:
         """Loads a campaign's view after its ticks, and hands it to the feeds."""
@@ -289,10 +291,10 @@ class LiveHub:
 
     def _update_heads(self, watched: Watched) -> None:
         if watched.view is not None:
-            lag_ms, stale = self._lag.report.lag_ms, self._stale(watched, watched.view)
+            freshness = self._freshness(watched, watched.view)
             for feed in watched.feeds.values():
                 if feed.filled:
-                    feed.update_head(watched.view, lag_ms=lag_ms, stale=stale)
+                    feed.update_head(watched.view, freshness)
 
     def _moved(self, key: CampaignKey | None) -> None:
         if key is None:

@@ -4,8 +4,9 @@ Rules:
 - The position in `webhooks` is the offset that normalize committed; in `facts` it is the partition's offset in Redis,
   because a number counts as counted when a reader can see it.
 - The age is that of the record at the position, by the broker's own timestamp (LogAppendTime); that record is fetched.
-- `stale`: Kafka or Redis can't be asked, a position is not known, the age is above `STALE_AGE_MS`, or this monitor
-  itself has not finished a round for `SILENT_S`. Lag is then the best that is known, or None.
+- `stale`: a worker says so of itself (`tables.conditions`), Kafka or Redis can't be asked, a position is not known, the
+  age is above `STALE_AGE_MS`, or this monitor itself has not finished a round for `SILENT_S`. Lag is then the best that
+  is known, or None.
 - One thread with clients of its own: their calls block, and each has a timeout.
 """
 
@@ -24,7 +25,9 @@ from redis.exceptions import RedisError
 from api.following import Following
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
+from app.report import Freshness
 from app.topics import FACTS, WEBHOOKS
+from tables.conditions import worst
 
 log = logging.getLogger("reports.lag")
 
@@ -58,8 +61,16 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     """Kafka answers and all topics are there: webhooks can be taken."""
     partitions: tuple[PartitionLag, ...] = ()
     dead: int | None = None
+    progress: float | None = None
+    """Of what makes it stale, where that is known: 0 to 1."""
     rates: dict[str, float] = {}
     """Records per second over the last seconds: `<topic>_in` appended, `<topic>_out` worked off."""
+
+    @property
+    def freshness(self) -> Freshness:
+        return Freshness(
+            self.lag_ms, (self.reason or "counting is behind") if self.stale else None, self.progress
+        )
 
 
 _UNKNOWN: Final = LagReport(at_ms=0, lag_ms=None, stale=True, reason="not measured yet", ready=False)
@@ -152,17 +163,23 @@ class LagMonitor:
             return self._lost(before, now_ms, "Kafka can't be asked", error, ready=False)
         try:
             places = self._positions.places(ends)
+            conditions = self._positions.conditions(int(self._clock() * 1000))
         except KafkaException as error:
             return self._lost(before, now_ms, "Kafka can't be asked for positions", error, ready=True)
         except (RedisError, OSError) as error:
             return self._lost(before, now_ms, "Redis can't be asked", error, ready=True)
         oldest = self._positions.oldest_times(places)
         rows, age_ms, reason = judge(places, oldest, now_ms=int(self._clock() * 1000))
+        # What a worker says of itself names the cause; that counting is behind is only what follows from it.
+        known = worst(conditions)
+        if known is not None:
+            reason = known.reason
         return LagReport(
             at_ms=now_ms,
             lag_ms=age_ms,
             stale=reason is not None,
             reason=reason,
+            progress=known.progress if known is not None else None,
             ready=True,
             partitions=rows,
             dead=dead,
@@ -182,6 +199,7 @@ class LagMonitor:
             lag_ms=max(0, now_ms - min(oldest)) if oldest else None,
             stale=True,
             reason=reason,
+            progress=None,
             ready=ready,
             rates={},
         )

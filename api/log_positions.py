@@ -21,6 +21,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.conditions import Condition
+from tables.presence import WORKERS, conditions_of
 from tables.views import PARTITIONS, fence_of
 
 ASK_S: Final = 2.0
@@ -112,6 +114,11 @@ class LogPositions:
             position = positions.get(key, end if begin == end else None)
             places[key] = Place(end, position, begin)
         return places
+
+    def conditions(self, now_ms: int) -> list[Condition]:
+        """What the workers say is wrong with them."""
+        stored: dict[bytes, bytes] = self._redis.hgetall(WORKERS)  # type: ignore[assignment]
+        return conditions_of(stored, now_ms)
 
     def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:
         """When the record at each position was appended, ms; without those that can't be read in time."""

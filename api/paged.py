@@ -79,8 +79,7 @@ async def beside_view(asked: Asked, reading: Coroutine[Any, Any, _T]) -> tuple[V
 
 
 def head_of(asked: Asked, view: View) -> dict[str, object]:
-    lag = asked.context.lag.report
-    return {**head(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=asked.count)}
+    return {**head(view, freshness=asked.context.freshness(view.complete), count=asked.count)}
 
 
 def page_response(

@@ -56,10 +56,7 @@ async def summary(request: Request) -> Response:
     count = parameters.count_of(query)
     parameters.timezone_of(query, _home(context, viewer))
     view = await _view(context, viewer, count, hours=False)
-    lag = context.lag.report
-    return json_response(
-        summary_document(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count)
-    )
+    return json_response(summary_document(view, freshness=context.freshness(view.complete), count=count))
 
 
 async def timeline(request: Request) -> Response:
@@ -71,9 +68,8 @@ async def timeline(request: Request) -> Response:
     unit = parameters.unit_of(query)
     from_ms, to_ms = parameters.time_of(query, "from"), parameters.time_of(query, "to")
     view = await _view(context, viewer, count, hours=True)
-    lag = context.lag.report
     document: shapes.TimelineDocument = {
-        **head(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count),
+        **head(view, freshness=context.freshness(view.complete), count=count),
         "timeline": timeline_section(
             view, count=count, timezone=zone, unit=unit, from_ms=from_ms, to_ms=to_ms
         ),
@@ -91,12 +87,10 @@ async def one_section(request: Request) -> Response:
     name = cast(Section, request.url.path.rpartition("/")[2])
     view = await _view(context, viewer, count, hours=False, sections=rows_of((name,)))
     clickers = await _clickers(context, viewer, view, count) if name == "links" else None
-    lag = context.lag.report
     return json_response(
         report_document(
             view,
-            lag_ms=lag.lag_ms,
-            stale=lag.stale or not view.complete,
+            freshness=context.freshness(view.complete),
             count=count,
             timezone=zone,
             sections=(name,),
@@ -121,10 +115,9 @@ async def variants_section(request: Request) -> Response:
         fields = (query["x"], query["y"])
     chosen = {name.removeprefix("variant."): query[name] for name in chosen_names}
     view = await _view(context, viewer, count, hours=False, sections=ROWS_OF["variants"])
-    lag = context.lag.report
     assert view.sections is not None
     document: shapes.VariantsDocument = {
-        **head(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count),
+        **head(view, freshness=context.freshness(view.complete), count=count),
         "variants": variants(view.sections, view.labels.fields, count, Asked(rate, fields, chosen)),
     }
     return json_response(document)
@@ -139,12 +132,10 @@ async def report(request: Request) -> Response:
     sections = parameters.sections_of(query)
     view = await _view(context, viewer, count, hours="timeline" in sections, sections=rows_of(sections))
     clickers = await _clickers(context, viewer, view, count) if "links" in sections else None
-    lag = context.lag.report
     return json_response(
         report_document(
             view,
-            lag_ms=lag.lag_ms,
-            stale=lag.stale or not view.complete,
+            freshness=context.freshness(view.complete),
             count=count,
             timezone=zone,
             sections=sections,

@@ -26,10 +26,8 @@ async def views_of(context: Context, org: str, campaigns: Sequence[str], *, hour
 
 def head_of(context: Context, views: Sequence[View], count: Count) -> State:
     """`as_of`: of the newest event in any of them."""
-    lag = context.lag.report
     return {
         "as_of": utc_text(max(view.as_of_ms for view in views)),
-        "lag_ms": lag.lag_ms,
-        "stale": lag.stale or not all(view.complete for view in views),
+        **context.freshness(all(view.complete for view in views)).state(),
         "count": count,
     }

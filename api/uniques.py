@@ -54,10 +54,9 @@ async def of_campaign(request: Request) -> Response:
     parameters.only(query, _SHARED)
     count, window = _asked(query)
     (view,) = await several.views_of(context, viewer.org, [viewer.campaign], hours=False)
-    lag = context.lag.report
     found = await _uniques(context, viewer.org, [view], window, TYPES, count)
     document: shapes.UniquesDocument = {
-        **head(view, lag_ms=lag.lag_ms, stale=lag.stale or not view.complete, count=count),
+        **head(view, freshness=context.freshness(view.complete), count=count),
         "uniques": found,
     }
     return json_response(document)

@@ -27,11 +27,10 @@ from api.operations import ApiRoute, Operation
 from app.shapes_operations import Workers
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
-from tables.presence import WORKERS, Presence
+from tables.conditions import Condition
+from tables.presence import SILENT_MS, WORKERS, Presence
 from tables.views import DELAYS, OWNERS, Delays, Owner
 
-SILENT_MS: Final = 10_000
-"""Ten signs of life missed; a worker that was killed has been taken over by then."""
 FORGOTTEN_MS: Final = 86_400_000
 
 _Said = TypeVar("_Said")
@@ -119,6 +118,18 @@ def _row(
         "p50_ms": delays.p50_ms if delays and alive else None,
         "p99_ms": delays.p99_ms if delays and alive else None,
         "facts_per_s": delays.facts_per_s if delays and alive else None,
+        "conditions": [_condition(one) for one in presence.conditions] if presence and alive else [],
+    }
+
+
+def _condition(condition: Condition) -> dict[str, object]:
+    return {
+        "code": condition.code,
+        "message": condition.message,
+        "since": utc_text(condition.since_ms),
+        "partition": condition.partition,
+        "stale": condition.reason is not None,
+        "progress": condition.progress,
     }
 
 

@@ -1,7 +1,7 @@
 """A view → the objects of the API's JSON (shapes: `docs/api.md`). JSON answers and event streams share them.
 
-Pure: lag and staleness are parameters. Every document has the same head (`campaign`, `as_of`, `lag_ms`, `stale`,
-`count`), then the sections that were asked for.
+Pure: how fresh the numbers are is a parameter. Every document has the same head (`campaign`, `as_of`, `lag_ms`,
+`stale`, `reason`, `progress`, `count`), then the sections that were asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, Protocol, cast
 
+import msgspec
+
 from app import breakdown as b
 from app.sections import Rows, clients, links, places, providers
-from app.shapes import Head, Report, SummaryDocument, Timeline
+from app.shapes import Head, Report, Staleness, SummaryDocument, Timeline
 from app.summary import Count, summary
 from app.timeline import Unit, timeline
 from app.times import utc_text
@@ -72,15 +74,40 @@ class Numbers(Protocol):
     def labels(self) -> Names: ...
 
 
-def head(view: Numbers, *, lag_ms: int | None, stale: bool, count: Count) -> Head:
-    """`lag_ms` None: it can't be known at the moment, and `stale` says so."""
+class Freshness(msgspec.Struct, frozen=True):
+    """How far the numbers are behind, and why they may be wrong or old."""
+
+    lag_ms: int | None
+    """None: it can't be known at the moment, and `reason` says why."""
+    reason: str | None = None
+    """Why the numbers are stale; None: they are not."""
+    progress: float | None = None
+    """While a partition is rebuilt or moved: how much of it is done, 0 to 1."""
+
+    def because(self, reason: str | None) -> Freshness:
+        """Stale for `reason` where there is one and it isn't stale already."""
+        return self if self.reason or not reason else Freshness(self.lag_ms, reason, self.progress)
+
+    def state(self) -> Staleness:
+        return {
+            "lag_ms": self.lag_ms,
+            "stale": self.reason is not None,
+            "reason": self.reason,
+            "progress": self.progress,
+        }
+
+
+FRESH: Final = Freshness(0)
+INCOMPLETE: Final = "the numbers are being published again, a part of them is missing"
+
+
+def head(view: Numbers, *, freshness: Freshness, count: Count) -> Head:
     return {
         "campaign": view.campaign,
         "name": view.labels.name,
         "subject": view.labels.subject,
         "as_of": utc_text(view.as_of_ms),
-        "lag_ms": lag_ms,
-        "stale": stale,
+        **freshness.state(),
         "count": count,
     }
 
@@ -126,9 +153,9 @@ def timeline_section(
     )
 
 
-def summary_document(view: Numbers, *, lag_ms: int | None, stale: bool, count: Count) -> SummaryDocument:
+def summary_document(view: Numbers, *, freshness: Freshness, count: Count) -> SummaryDocument:
     return {
-        **head(view, lag_ms=lag_ms, stale=stale, count=count),
+        **head(view, freshness=freshness, count=count),
         "summary": summary(view.patterns, view.totals, count),
     }
 
@@ -136,14 +163,13 @@ def summary_document(view: Numbers, *, lag_ms: int | None, stale: bool, count: C
 def report_document(
     view: Numbers,
     *,
-    lag_ms: int | None,
-    stale: bool,
+    freshness: Freshness,
     count: Count,
     timezone: str,
     sections: Collection[Section] = SECTIONS,
     clickers: TopClickers | None = None,
 ) -> Report:
-    document: dict[str, object] = {**head(view, lag_ms=lag_ms, stale=stale, count=count)}
+    document: dict[str, object] = {**head(view, freshness=freshness, count=count)}
     for name in SECTIONS:
         if name in sections:
             document[name] = section(name, view, count=count, timezone=timezone, clickers=clickers)

@@ -21,15 +21,22 @@ class Error(TypedDict):
     """A sentence for people."""
 
 
-class State(TypedDict):
-    """How fresh the numbers are."""
-
-    as_of: str | None
-    """Time of the newest counted event; null where there is none."""
+class Staleness(TypedDict):
     lag_ms: int | None
     """Age of the oldest event that was accepted and isn't counted yet; null where it can't be known at the moment."""
     stale: bool
     """True where the numbers may be behind, or a part of them is missing."""
+    reason: str | None
+    """Why they are stale, in words for people; null where they are not."""
+    progress: float | None
+    """While a part of the numbers is rebuilt or moved: how much of that is done, from 0 to 1; else null."""
+
+
+class State(Staleness):
+    """How fresh the numbers are."""
+
+    as_of: str | None
+    """Time of the newest counted event; null where there is none."""
     count: CountName
 
 

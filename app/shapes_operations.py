@@ -59,6 +59,21 @@ class HeldPartition(TypedDict):
     """True where the worker's settings have other verdict rules than the partition was counted by."""
 
 
+class Condition(TypedDict):
+    """Something that is wrong with a worker at the moment (`docs/operate.md` lists them)."""
+
+    code: str
+    message: str
+    """What is wrong, what follows from it, and the way out."""
+    since: str
+    partition: int | None
+    """Of topic `facts`, where it concerns one."""
+    stale: bool
+    """Whether it makes all reports stale."""
+    progress: float | None
+    """Of what ends it by itself, from 0 to 1."""
+
+
 class Worker(TypedDict):
     worker: str
     role: str
@@ -71,6 +86,7 @@ class Worker(TypedDict):
     p50_ms: float | None
     p99_ms: float | None
     facts_per_s: float | None
+    conditions: list[Condition]
 
 
 class Workers(TypedDict):
@@ -84,7 +100,7 @@ class Lag(TypedDict):
     lag_ms: int | None
     stale: bool
     reason: str | None
-    """Why the lag is not known, where it isn't."""
+    """Why reports are stale, where they are."""
     lag: dict[str, int]
     """Records behind by topic."""
     partitions: list[PartitionLag]

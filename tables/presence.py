@@ -1,11 +1,12 @@
 """What a worker tells of itself in Redis: hash `cr:workers`, worker → `Presence` as JSON, written about once a second.
 
-It is there to be looked at (`GET /ops/workers`); nothing decides by it.
+It is there to be looked at (`GET /ops/workers`), and its conditions say why reports are stale. Counting doesn't use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from app.verdicts import Rules
+from tables.conditions import Condition
 from tables.layout import LAYOUT_VERSION
 
 WORKERS: Final = "cr:workers"
@@ -31,6 +33,24 @@ class Presence(msgspec.Struct, frozen=True):
     role: str = "aggregate"
     partitions: tuple[int, ...] = ()
     """Of topic `webhooks`, of a worker that parses. Who counts is named by the partitions themselves (`Owner`)."""
+    conditions: tuple[Condition, ...] = ()
+    """What is wrong with it at the moment."""
+
+
+SILENT_MS: Final = 10_000
+"""A process that has said nothing for so long is not alive: ten signs of life missed."""
+decode_presence = msgspec.json.Decoder(Presence).decode
+
+
+def conditions_of(stored: Mapping[bytes, bytes], now_ms: int) -> list[Condition]:
+    """Those of all processes that are alive, from the hash; what can't be read (another version's) is left out."""
+    found: list[Condition] = []
+    for text in stored.values():
+        with contextlib.suppress(msgspec.MsgspecError):
+            said = decode_presence(text)
+            if said.at_ms > now_ms - SILENT_MS:
+                found += said.conditions
+    return found
 
 
 @cache
@@ -42,6 +62,14 @@ def product_version() -> str:
 
 
 def presence(
-    rules: Rules, since_ms: int, at_ms: int, *, role: str = "aggregate", partitions: Iterable[int] = ()
+    rules: Rules,
+    since_ms: int,
+    at_ms: int,
+    *,
+    role: str = "aggregate",
+    partitions: Iterable[int] = (),
+    conditions: tuple[Condition, ...] = (),
 ) -> Presence:
-    return Presence(product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions))
+    return Presence(
+        product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions
+    )

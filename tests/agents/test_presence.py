@@ -13,13 +13,14 @@ from redis.asyncio import Redis
 from agents import presence as presence_module
 from agents.presence import tell_presence
 from app.verdicts import Rules
+from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION
 from tables.presence import WORKERS, Presence, product_version
 
 
 @contextlib.asynccontextmanager
-async def telling(url: str, held: set[int]) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(tell_presence(url, "parser", Rules(burst_links=5), lambda: held))
+async def telling(url: str, held: set[int], conditions: Conditions) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(tell_presence(url, "parser", Rules(burst_links=5), lambda: held, conditions))
     try:
         yield task
     finally:
@@ -43,7 +44,8 @@ async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch
                         return found
                 await asyncio.sleep(0.01)
 
-    async with telling(redis_db, held):
+    conditions = Conditions()
+    async with telling(redis_db, held, conditions):
         first = await said((1, 3))
         assert (first.role, first.layout, first.rules.burst_links) == ("normalize", LAYOUT_VERSION, 5)
         assert first.product == product_version() != "unknown"
@@ -51,6 +53,11 @@ async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch
         second = await said((1,))
         assert second.at_ms >= first.at_ms
         assert second.since_ms == first.since_ms
+        assert (first.conditions, conditions.current()) == ((), ())
+        conditions.set("configuration_refused", "reports.toml is bad")
+        held.add(2)
+        assert (await said((1, 2))).conditions == conditions.current()
+        held.remove(2)
         await redis.flushall()
         assert (await said((1,))).since_ms == first.since_ms
     await redis.aclose()
@@ -58,6 +65,6 @@ async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch
 
 async def test_without_redis_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence_module, "TELL_S", 0.01)
-    async with telling("redis://127.0.0.1:9/0", set()) as task:
+    async with telling("redis://127.0.0.1:9/0", set(), Conditions()) as task:
         await asyncio.sleep(0.3)
         assert not task.done()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -14,8 +15,12 @@ from api.lag import SILENT_S, STALE_AGE_MS, LagMonitor, LagReport, judge, topic_
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
 from app.dead import mark
+from app.report import Freshness
 from app.settings import Settings
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
+from app.verdicts import DEFAULT_RULES
+from tables.conditions import Condition
+from tables.presence import WORKERS, presence
 from tables.views import PARTITIONS
 from tests.support.kafka import fresh_topics
 
@@ -242,3 +247,24 @@ def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
     monitor._finished_at -= SILENT_S + 1
     states.append((monitor.report.stale, monitor.report.ready))
     assert states == [(False, True), (True, False)]
+
+
+def test_what_a_worker_says_of_itself_makes_it_stale(monitor: LagMonitor, settings: Settings) -> None:
+    condition = Condition(
+        code="partition_set_aside",
+        message="/folder is broken",
+        since_ms=1,
+        reason="partition 1 is set aside",
+        progress=0.25,
+    )
+    now_ms = int(time.time() * 1000)
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(
+            WORKERS, "a", msgspec.json.encode(presence(DEFAULT_RULES, 0, now_ms, conditions=(condition,)))
+        )
+    report = measure(monitor)
+    assert (report.stale, report.reason, report.progress) == (True, "partition 1 is set aside", 0.25)
+    assert report.freshness == Freshness(report.lag_ms, "partition 1 is set aside", 0.25)
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(WORKERS, "a", msgspec.json.encode(presence(DEFAULT_RULES, 0, now_ms)))
+    assert monitor.measure().freshness == Freshness(0)

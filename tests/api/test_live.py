@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.feed import Feed, FeedKey, Subscription, json_text
+from app.report import FRESH
 from app.settings import Settings
 from cli import own_redis
 from tables.views import Labels, View
@@ -408,11 +409,11 @@ def view(version: int, opened: int, *, epoch: str = "0a", hours: bool = True) ->
 
 def test_an_id_promises_no_more_than_all_parts_have() -> None:
     feed = Feed(FeedKey("all", "UTC", frozenset({"summary", "timeline"})))
-    feed.update(view(5, 1), lag_ms=0, stale=False)
+    feed.update(view(5, 1), freshness=FRESH)
     watcher = Subscription(feed)
     feed.join(watcher, None)
     assert b"id: 10-5\nevent: snapshot\n" in feed.chunk_for(watcher)
-    feed.update(view(6, 2, hours=False), lag_ms=0, stale=False)
+    feed.update(view(6, 2, hours=False), freshness=FRESH)
     chunk = feed.chunk_for(watcher)
     assert chunk.startswith(b"id: 10-5\nevent: change\n")
     assert b"timeline" not in chunk
@@ -420,7 +421,7 @@ def test_an_id_promises_no_more_than_all_parts_have() -> None:
     back = Subscription(feed)
     feed.join(back, "10-5")
     assert b"event: snapshot" in feed.chunk_for(back)
-    feed.update(view(6, 2), lag_ms=0, stale=False)
+    feed.update(view(6, 2), freshness=FRESH)
     assert feed.chunk_for(watcher).startswith(b"id: 10-6\nevent: change\n")
     up_to_date = Subscription(feed)
     feed.join(up_to_date, "10-6")
@@ -429,13 +430,13 @@ def test_an_id_promises_no_more_than_all_parts_have() -> None:
 
 def test_a_slow_watcher_gets_the_newest_of_every_part_once() -> None:
     feed = Feed(FeedKey("all", "UTC", frozenset({"summary", "timeline"})))
-    feed.update(view(1, 1), lag_ms=0, stale=False)
+    feed.update(view(1, 1), freshness=FRESH)
     slow = Subscription(feed)
     feed.join(slow, None)
     feed.chunk_for(slow)
-    feed.update(view(2, 2), lag_ms=0, stale=False)
+    feed.update(view(2, 2), freshness=FRESH)
     for version in range(3, 9):
-        feed.update(view(version, version, hours=False), lag_ms=0, stale=False)
+        feed.update(view(version, version, hours=False), freshness=FRESH)
     event = Event(feed.chunk_for(slow).decode().strip().split("\n"))
     assert event.data["summary"]["opened"] == 8
     assert event.data["timeline"]["rows"][0]["opened"] == 2
@@ -444,12 +445,12 @@ def test_a_slow_watcher_gets_the_newest_of_every_part_once() -> None:
 
 def test_same_numbers_in_a_new_epoch_are_a_reset_all_the_same() -> None:
     feed = Feed(FeedKey("all", "UTC", frozenset({"summary"})))
-    feed.update(view(9, 1), lag_ms=0, stale=False)
+    feed.update(view(9, 1), freshness=FRESH)
     watcher = Subscription(feed)
     feed.join(watcher, None)
     feed.chunk_for(watcher)
     feed.reset()
-    feed.update(view(1, 1, epoch="0b"), lag_ms=0, stale=False)
+    feed.update(view(1, 1, epoch="0b"), freshness=FRESH)
     assert feed.chunk_for(watcher).startswith(b"event: reset\ndata: {}\n\nid: 11-1\nevent: snapshot\n")
 
 

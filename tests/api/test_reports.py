@@ -108,9 +108,10 @@ async def test_two_organisations_same_name(api: Api) -> None:
 
 async def test_stale_lag_makes_a_stale_report(api: Api) -> None:
     await api.worker.publish("spring", sent=10)
-    api.lag.say(lag_ms=None, stale=True)
+    api.lag.say(lag_ms=None, stale=True, reason="Kafka can't be asked", progress=0.5)
     document = (await api.get(f"{SPRING}/summary")).json()
     assert (document["lag_ms"], document["stale"]) == (None, True)
+    assert (document["reason"], document["progress"]) == ("Kafka can't be asked", 0.5)
 
 
 async def test_redis_emptied(api: Api, redis_db: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app import contribution as c
-from app.report import SECTIONS, Section, report_document, summary_document
+from app.report import SECTIONS, Freshness, Section, report_document, summary_document
 from app.times import utc_text
 from tables.views import Labels, View
 
@@ -33,12 +33,14 @@ HEAD = {
     "as_of": "2026-11-23T10:15:02.120Z",
     "lag_ms": 35,
     "stale": False,
+    "reason": None,
+    "progress": None,
     "count": "all",
 }
 
 
 def test_summary() -> None:
-    document = summary_document(VIEW, lag_ms=35, stale=False, count="all")
+    document = summary_document(VIEW, freshness=Freshness(35), count="all")
     assert document["summary"]["sent"] == 3
     assert document == {**HEAD, "summary": document["summary"]}
 
@@ -46,7 +48,7 @@ def test_summary() -> None:
 def test_report_has_the_sections_asked_for() -> None:
     def sections(names: Sequence[Section] = SECTIONS) -> list[str]:
         document: Any = report_document(
-            VIEW, lag_ms=35, stale=False, count="all", timezone="Europe/Berlin", sections=names
+            VIEW, freshness=Freshness(35), count="all", timezone="Europe/Berlin", sections=names
         )
         assert {name: document.pop(name) for name in HEAD} == HEAD
         return list(document)
@@ -56,12 +58,14 @@ def test_report_has_the_sections_asked_for() -> None:
 
 
 def test_rows_carry_the_local_start() -> None:
-    document = report_document(VIEW, lag_ms=None, stale=True, count="all", timezone="Europe/Berlin")
+    document = report_document(
+        VIEW, freshness=Freshness(None, "because"), count="all", timezone="Europe/Berlin"
+    )
     timeline = document["timeline"]
     assert isinstance(timeline, dict)
     assert timeline["rows"][0]["start"] == "2026-11-23T11:00:00+01:00"
     assert document["lag_ms"] is None
-    assert document["stale"] is True
+    assert (document["stale"], document["reason"]) == (True, "because")
 
 
 @pytest.mark.parametrize(

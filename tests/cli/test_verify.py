@@ -18,7 +18,7 @@ from app.experiment import RATES
 from app.experiment import experiment as experiment_of
 from app.experiment import heatmap as engine_heatmap
 from app.facts import AGENT_SCANNER
-from app.report import report_document
+from app.report import FRESH, report_document
 from app.summary import Count
 from app.summary import summary as engine_summary
 from app.timeline import timeline as engine_timeline
@@ -136,7 +136,7 @@ def test_both_say_the_same_of_any_sections(recipients: Recipients) -> None:
         stored.add_book(rows, book)
     sections.compare_stored(result, "RocksDB", "spring", expected, rows)
     for count in COUNTS:
-        document = report_document(view, lag_ms=0, stale=False, count=count, timezone="UTC")
+        document = report_document(view, freshness=FRESH, count=count, timezone="UTC")
         plain = msgspec.json.decode(msgspec.json.encode(document), type=Json)
         sections.compare_json(result, "JSON", f"spring {count}", expected, plain, count, sections.NAMES)
     told = [text for cell in result.cells.values() for text in cell.told]
@@ -227,7 +227,7 @@ def test_both_say_the_same_where_there_are_more_rows_than_are_shown(count: Count
     facts = {lines[0][0].recipient: [each for each, _ in lines] for lines in recipients}
     expected = sections.expect([rules.count_recipient(lines) for lines in facts.values()], facts, {})
     result = Comparison()
-    document = report_document(engine.view(Labels()), lag_ms=0, stale=False, count=count, timezone="UTC")
+    document = report_document(engine.view(Labels()), freshness=FRESH, count=count, timezone="UTC")
     plain = msgspec.json.decode(msgspec.json.encode(document), type=Json)
     sections.compare_json(result, "JSON", "spring", expected, plain, count, sections.NAMES)
     assert [text for cell in result.cells.values() for text in cell.told] == []
@@ -372,7 +372,7 @@ class FakePages(Pages):
         self.spoil: dict[str, dict[str, object]] = {}
 
     def _document(self, kind: str, count: Count, zone: str) -> Json:
-        document = report_document(self.view, lag_ms=0, stale=False, count=count, timezone=zone)
+        document = report_document(self.view, freshness=FRESH, count=count, timezone=zone)
         if kind == "timeline":
             assert self.view.quarters is not None
             document["timeline"] = engine_timeline(

@@ -19,7 +19,7 @@ from app.filters import EventFilter, RecipientFilter
 from app.items import recipient_item
 from app.keys import campaign_key
 from app.normalize import normalize
-from app.report import report_document
+from app.report import FRESH, report_document
 from app.summary import Count
 from app.timeline import timeline
 from app.topics import Webhook
@@ -93,7 +93,7 @@ def shown(world: Databases, campaign: str) -> Iterator[bytes]:
     with world.moments() as moments, contextlib.closing(Sorter(None, 1 << 20, 100)) as sorter:
         for count in COUNTS:
             yield msgspec.json.encode(
-                report_document(numbers, lag_ms=0, stale=False, count=count, timezone="Europe/Berlin")
+                report_document(numbers, freshness=FRESH, count=count, timezone="Europe/Berlin")
             )
             table = []
             for moment in moments.values():
@@ -162,7 +162,7 @@ def test_hours_add_up_to_the_summary_when_the_clocks_change(folder: Path, zone: 
             world.write(moved)
             numbers = view(world, CAMPAIGN)
         for count in COUNTS:
-            report: Any = report_document(numbers, lag_ms=0, stale=False, count=count, timezone=zone)
+            report: Any = report_document(numbers, freshness=FRESH, count=count, timezone=zone)
             hours = timeline(
                 numbers.quarters or {}, numbers.overflow, timezone=zone, count=count, unit="hour"
             )

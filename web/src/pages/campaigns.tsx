@@ -11,6 +11,7 @@ import { LIMIT, useAnswer } from "../lists/answer";
 import { Pages } from "../lists/pages";
 import { CountSwitch } from "../parts/controls";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
+import { Stale } from "../parts/status";
 import { Text, useTitle } from "../parts/text";
 import { campaignList, filter, filters, pathTo } from "../router";
 import { count } from "../settings";
@@ -33,6 +34,7 @@ export function CampaignsPage() {
   const counted = count.value;
   const { answer, error, busy, again } = useAnswer(load, "/api/v1/campaigns", { search, cursor, count: counted },
     { moved: useTurns(EVERY_MS), everyMs: EVERY_MS / 2 });
+  const stale = answer?.items.find((item) => item.stale);
   useTitle("Campaigns");
   useEffect(() => { campaignList.value = `/${location.search}`; }, [search, cursor]);
   // A cursor belongs to its search: of another one, or another secret, it leads nowhere, and the list begins anew.
@@ -49,7 +51,7 @@ export function CampaignsPage() {
         <CountSwitch />
       </div>
       {error && answer && <Notice>{error.message} The numbers are those of before; trying again…</Notice>}
-      {answer?.items.some((item) => item.stale) && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
+      {stale && <Stale of={stale} />}
       {answer === null
         ? error && !lost ? <Failed message={error.message} again={again} /> : <Loading what="Loading the campaigns" />
         : answer.items.length > 0 ? <List items={answer.items} counted={answer.items[0]?.count ?? counted} busy={busy} />

@@ -13,6 +13,7 @@ import { useLanding } from "../parts/landing";
 import { PaperFacts } from "../parts/paper-facts";
 import { CampaignPicker } from "../parts/picker";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
+import { Stale } from "../parts/status";
 import { Table } from "../parts/table";
 import { Text, useTitle } from "../parts/text";
 import { filter, filters, go, pathTo } from "../router";
@@ -37,7 +38,7 @@ export function ComparePage() {
       {answer && <PaperFacts organisation={session.value?.name ?? ""} counted={count.value} timezone={session.value?.timezone ?? "UTC"} asOf={answer.as_of} />}
       <Chooser chosen={campaigns} compared={answer?.campaigns ?? []} />
       {error && <>{answer ? <Notice>{error} The numbers are those of before; trying again…</Notice> : <Failed message={error} again={again} />}</>}
-      {answer?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
+      {answer && <Stale of={answer} />}
       {campaigns.length === 0
         ? <Empty title="Choose campaigns to compare"><p>They stand side by side at the same age: hours since their mailing began.</p></Empty>
         : answer === null ? !error && <Loading what="Comparing" /> : (

@@ -11,9 +11,10 @@ import { LiveStream, type State } from "../live/stream";
 import { Needs } from "../parts/needs";
 import { Failed, Loading, Notice } from "../parts/states";
 import { WORDS } from "../parts/status";
-import { useTitle } from "../parts/text";
+import { Text, useTitle } from "../parts/text";
 import { DeadLetters } from "./operations/dead";
 import { Partitions } from "./operations/partitions";
+import { Conditions } from "./operations/conditions";
 import { Workers } from "./operations/workers";
 
 type Watched = { lag: Lag | null; state: State; error: ApiError | null; again: () => void };
@@ -71,7 +72,8 @@ function Watching() {
       {state !== "live" && state !== "connecting" && (
         <Notice>{state === "offline" ? "You are offline." : "Connection lost."} The numbers are those of before, until it is back.</Notice>
       )}
-      {lag.stale && <Notice>{lag.reason ? `How far counting is behind is not known: ${lag.reason}.` : "Counting is behind: the reports say that their numbers are stale."}</Notice>}
+      {lag.stale && <Notice>The reports say that their numbers are stale: <Text>{lag.reason ?? "counting is behind"}</Text>.</Notice>}
+      <Conditions workers={lag.workers} zone={zone} />
       {lag.away !== null && lag.away.length > 0 && (
         <Notice>Nobody counts {lag.away.length === 1 ? "partition" : "partitions"} {lag.away.map(number).join(", ")} of the facts at
           the moment. What comes in for them is not lost, and is counted when a worker has taken them over.</Notice>

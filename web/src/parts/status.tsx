@@ -2,9 +2,10 @@
 
 import type { ApiError } from "../api/http";
 import type { Report } from "../api/types";
-import { duration, moment } from "../format";
+import { duration, moment, number } from "../format";
 import type { State } from "../live/stream";
 import { Notice } from "./states";
+import { Text } from "./text";
 
 export const WORDS: Record<State, string> = {
   connecting: "Connecting…",
@@ -13,8 +14,19 @@ export const WORDS: Record<State, string> = {
   offline: "You are offline",
 };
 
+/** Why numbers may be wrong or old; nothing where they are not. */
+export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"> }) {
+  if (!of.stale) return null;
+  return (
+    <Notice>
+      These numbers are stale: <Text>{of.reason ?? "counting is behind"}</Text>
+      {of.progress !== null && ` (${number(Math.floor(of.progress * 100))} % done)`}.
+    </Notice>
+  );
+}
+
 export function Status({ state, report, timezone, error = null }: {
-  state: State; report: Pick<Report, "as_of" | "lag_ms" | "stale"> | null; timezone: string; error?: ApiError | null;
+  state: State; report: Pick<Report, "as_of" | "lag_ms" | "stale" | "reason" | "progress"> | null; timezone: string; error?: ApiError | null;
 }) {
   // A campaign that isn't there is no lost connection.
   if (report === null && error?.status === 404) return null;
@@ -29,7 +41,7 @@ export function Status({ state, report, timezone, error = null }: {
           </>
         )}
       </p>
-      {report?.stale && <Notice>Counting is behind: these numbers are stale and may be old.</Notice>}
+      {report && <Stale of={report} />}
       {report && state !== "live" && state !== "connecting" && (
         <Notice>{state === "offline" ? "You are offline. The numbers are those of before." : "Connection lost. The numbers are those of before, until it is back."}</Notice>
       )}
