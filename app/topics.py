@@ -18,6 +18,9 @@ DEAD: Final = "webhooks.dead"
 SHARES: Final = "shares"
 """Links to one report (`app.shares`): one partition, compacted by their ids."""
 
+INSTALLATION: Final = "installation"
+"""Who the installation is (`app.installation`): one partition, kept for ever."""
+
 NORMALIZE_GROUP: Final = "campaign-reports-normalize"
 AGGREGATE_GROUP: Final = "campaign-reports-aggregate"
 

@@ -5,6 +5,7 @@
 | `webhooks` | 8 | 30 days |
 | `facts` | `REPORTS_PARTITIONS` | none |
 | `webhooks.dead` | 1 | 90 days |
+| `installation` | 1 | none |
 | `shares` | 1 | the last record of each link, 400 days (the longest life of a link and some) |
 
 Rules:
@@ -33,9 +34,9 @@ from confluent_kafka.admin import (
 from app.errors import StateError
 from app.settings import PREFIX, Settings
 from app.shares import RECORDS_KEPT_MS
-from app.topics import DEAD, FACTS, RECORD_OVERHEAD, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import DEAD, FACTS, INSTALLATION, RECORD_OVERHEAD, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
 
-TOPICS = (WEBHOOKS, FACTS, DEAD, SHARES)
+TOPICS = (WEBHOOKS, FACTS, DEAD, SHARES, INSTALLATION)
 REPLICAS = 3
 DAY_MS = 24 * 60 * 60 * 1000
 REQUEST_TIMEOUT_S = 10.0
@@ -111,6 +112,7 @@ def _new_topic(settings: Settings, topic: str, replicas: int) -> NewTopic:
             {"retention.ms": "-1", "retention.bytes": "-1", "compression.type": "zstd"},
         ),
         DEAD: (1, {"retention.ms": str(90 * DAY_MS)}),
+        INSTALLATION: (1, {"retention.ms": "-1", "retention.bytes": "-1"}),
         SHARES: (1, {"cleanup.policy": "compact,delete", "retention.ms": str(RECORDS_KEPT_MS)}),
     }
     partitions, own = per_topic[topic]

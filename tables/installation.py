@@ -1,0 +1,132 @@
+"""Topic `installation`: read whole, from its start, and appended to.
+
+All calls block, each with a bound, and raise TryLater where Kafka doesn't answer or the topic isn't there. The topic
+has some records for each database that was ever made new: reading it takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from app.errors import TryLater
+from app.installation import (
+    Generation,
+    Installation,
+    Record,
+    encode,
+    generation_at,
+    installation_of,
+)
+from app.topics import INSTALLATION
+
+ASK_S: Final = 10.0
+"""The longest silence of the broker."""
+_POLL_S: Final = 0.1
+_POLL_RECORDS: Final = 500
+
+
+class InstallationLog:
+    """Reads and appends. Clients live only as long as a call."""
+
+    def __init__(self, kafka: str) -> None:
+        self._kafka = kafka
+
+    def read(self) -> Installation | None:
+        """What the topic says as of now; None where nobody has written an identity."""
+        return installation_of(self._records())
+
+    def _records(self) -> list[tuple[int, bytes]]:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._kafka,
+                "client.id": "reports-installation",
+                # Only named, never joined: records are read by assignment.
+                "group.id": "campaign-reports-installation",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 10,
+                "allow.auto.create.topics": False,
+                "log_level": 2,
+            }
+        )
+        try:
+            begin, end = self._ends(consumer)
+            consumer.assign([TopicPartition(INSTALLATION, 0, begin)])
+            records: list[tuple[int, bytes]] = []
+            position, heard_at = begin, time.monotonic()
+            while position < end:
+                for message in _without_errors(consumer.consume(_POLL_RECORDS, _POLL_S)):
+                    position, heard_at = (message.offset() or 0) + 1, time.monotonic()
+                    records.append((position - 1, message.value() or b""))
+                if time.monotonic() - heard_at > ASK_S:
+                    raise TryLater(
+                        1, f"Kafka at {self._kafka} doesn't give the records of topic {INSTALLATION}"
+                    )
+            return records
+        except KafkaException as error:
+            raise _later(self._kafka, error) from error
+        finally:
+            consumer.close()
+
+    def _ends(self, consumer: Consumer) -> tuple[int, int]:
+        deadline = time.monotonic() + ASK_S
+        while True:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(INSTALLATION, 0), timeout=ASK_S)
+            except KafkaException:
+                # A topic that was just created has no leader for a moment.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
+
+    def append(self, record: Record) -> int:
+        """Returns the record's offset, once it is stored (acks=all)."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self._kafka,
+                "client.id": "reports-installation",
+                "enable.idempotence": True,
+                "acks": "all",
+                "delivery.timeout.ms": int(ASK_S * 1000),
+                "allow.auto.create.topics": False,
+                "log_level": 2,
+            }
+        )
+        offsets: list[int] = []
+        errors: list[Any] = []
+
+        def delivered(error: Any, message: Message) -> None:
+            if error is not None:
+                errors.append(error)
+            else:
+                offsets.append(message.offset() or 0)
+
+        try:
+            producer.produce(INSTALLATION, encode(record), partition=0, on_delivery=delivered)
+            producer.flush(ASK_S * 1.5)
+        except KafkaException as error:
+            raise _later(self._kafka, error) from error
+        if not offsets:
+            raise TryLater(
+                1, f"Kafka at {self._kafka} doesn't store a record of topic {INSTALLATION}: {errors}"
+            )
+        return offsets[0]
+
+    def next_generation(self, partition: int, worker: str, *, known: int = 0, now_ms: int) -> int:
+        """A generation above all that were ever given to the partition, and above `known`."""
+        installation = self.read()
+        above = max(known, installation.generations.get(partition, 0) if installation is not None else 0)
+        offset = self.append(Generation(partition=partition, above=above, worker=worker, at_ms=now_ms))
+        return generation_at(offset, above)
+
+
+def _without_errors(messages: Iterable[Message]) -> list[Message]:
+    return [message for message in messages if message.error() is None]
+
+
+def _later(kafka: str, error: KafkaException) -> TryLater:
+    return TryLater(1, f"Kafka at {kafka} can't be asked for topic {INSTALLATION}: {error}")
