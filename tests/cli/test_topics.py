@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from app.errors import StateError
 from app.settings import Settings
-from app.topics import DEAD, FACTS, SHARES, WEBHOOKS
+from app.topics import DEAD, FACTS, INSTALLATION, SHARES, WEBHOOKS
 from cli.topics import TOPICS, ensure_topics
 from tests.support.kafka import delete_topics
 
@@ -39,7 +39,7 @@ def settings(kafka: str, tmp_path: Path) -> Settings:
 def test_they_are_made_as_designed_and_again_is_nothing(settings: Settings) -> None:
     ensure_topics(settings)
     ensure_topics(settings)
-    assert partitions(settings.kafka) == {WEBHOOKS: 8, FACTS: 4, DEAD: 1, SHARES: 1}
+    assert partitions(settings.kafka) == {WEBHOOKS: 8, FACTS: 4, DEAD: 1, SHARES: 1, INSTALLATION: 1}
     found = configs(settings.kafka)
     for name, topic in found.items():
         assert topic["cleanup.policy"] == ("compact,delete" if name == SHARES else "delete")
@@ -48,6 +48,7 @@ def test_they_are_made_as_designed_and_again_is_nothing(settings: Settings) -> N
         WEBHOOKS: str(30 * DAY_MS),
         FACTS: "-1",
         DEAD: str(90 * DAY_MS),
+        INSTALLATION: "-1",
         SHARES: str(400 * DAY_MS),
     }
     assert found[FACTS]["compression.type"] == "zstd"
