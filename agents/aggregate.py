@@ -26,17 +26,19 @@ from agents.log_checks import LogInspector, check_codecs, check_position
 from agents.publish import Publisher
 from agents.slots import Slot
 from agents.watchdog import Watchdog
-from agents.worker import crash_on_error, keep_running
+from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
 from app.errors import StateError
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
+from tables.background import Background
 from tables.cache import RecipientCache
 from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import read_request
 from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.view_writer import ViewWriter
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ _SAY_EVERY: Final = 100_000
 class Aggregator:
     """What one worker process counts with."""
 
-    def __init__(self, settings: Settings, state: Path) -> None:
+    def __init__(self, settings: Settings, state: Path, clock: RedisClock) -> None:
         """Raises ConfigError, StateError or TryLater where counting can't start."""
         check_codecs()
         self.settings = settings
@@ -65,9 +67,11 @@ class Aggregator:
         self._cache = RecipientCache(CACHED_RECIPIENTS)
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
-        redis = redis_client(settings.redis, timeout_s=2.0)
-        self.conditions = Conditions()
-        self.publisher = Publisher(ViewWriter(redis), self.slot.member, settings.rules, self.conditions)
+        self.redis = redis_client(settings.redis, timeout_s=2.0)
+        self.conditions = Conditions(clock.seconds)
+        self.publisher = Publisher(
+            ViewWriter(self.redis), self.slot.member, settings.rules, self.conditions, clock
+        )
 
     async def open(self, partitions: set[int]) -> None:
         """Opens the databases of assigned partitions, and closes the others."""
@@ -184,9 +188,11 @@ async def _watch_requests(aggregator: Aggregator) -> None:
     os._exit(EXIT_REBUILD)
 
 
-def aggregate_app(settings: Settings, state: Path) -> EngineApp:
+def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
     """Builds the app. Raises ConfigError, StateError or TryLater where it can't start."""
-    aggregator = Aggregator(settings, state)
+    clock = measured_clock(settings.redis)
+    aggregator = Aggregator(settings, state, clock)
+    background = Background(aggregator.conditions, wall=clock.seconds)
     app = create_app(
         AGGREGATE_GROUP,
         settings,
@@ -240,6 +246,15 @@ def aggregate_app(settings: Settings, state: Path) -> EngineApp:
     @app.task  # type: ignore[untyped-decorator]
     async def commit() -> None:
         await keep_running(committer.run())
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def keep_clock() -> None:
+        await background.run("clock", lambda: keep_time(aggregator.redis, clock, aggregator.conditions))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def reload() -> None:
+        # Counting knows the settings only: they take effect with the next start.
+        await background.run("reload", lambda: follow(aggregator.conditions, lambda _: None))
 
     # Most objects of a chunk live until its end; collecting young ones every 700 allocations only costs time.
     gc.freeze()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -29,7 +28,7 @@ from agents.log_checks import LogInspector, check_codecs
 from agents.presence import tell_presence
 from agents.slots import Slot
 from agents.watchdog import Watchdog
-from agents.worker import EXIT_CRASHED, crash_on_error, keep_running
+from agents.worker import EXIT_CRASHED, Follow, crash_on_error, keep_running, keep_thread
 from app import facts as f
 from app.facts import FactsRecord
 from app.inflate import limit_for
@@ -49,8 +48,11 @@ from app.topics import (
     webhook_of,
 )
 from app.user_agents import look_up_agent
+from tables.background import Background
 from tables.conditions import Conditions
 from tables.places import open_places
+from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock, keep_time, measured_clock
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +110,14 @@ class Deliveries:
 class Normalizer:
     """What one worker process turns webhooks into facts with."""
 
-    def __init__(self, settings: Settings, organisations: Organisations) -> None:
+    def __init__(self, settings: Settings, organisations: Organisations, clock: RedisClock) -> None:
         """Raises ConfigError, StateError or TryLater where it can't start."""
         check_codecs()
         self.settings = settings
         self.organisations = organisations
         self.slot = Slot(settings.data / "normalize")
         self.deliveries = Deliveries()
-        self.conditions = Conditions()
+        self.conditions = Conditions(clock.seconds)
         self.consumed: dict[int, int] = {}
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
@@ -135,7 +137,7 @@ class Normalizer:
                 "log_level": 2,
             }
         )
-        threading.Thread(target=self._serve, name="producer", daemon=True).start()
+        keep_thread("producer", self._serve)
 
     def _serve(self) -> None:
         while True:
@@ -250,11 +252,12 @@ def _end(line: str) -> None:
     os._exit(EXIT_CRASHED)
 
 
-def normalize_app(
-    settings: Settings, organisations: Organisations, reload: Callable[[], Organisations | None]
-) -> EngineApp:
-    """Builds the app; `reload` reads the configuration anew on SIGHUP (None: it is bad, keep the old one)."""
-    normalizer = Normalizer(settings, organisations)
+def normalize_app(settings: Settings, organisations: Organisations, follow: Follow) -> EngineApp:
+    """Builds the app. Raises ConfigError, StateError or TryLater where it can't start."""
+    clock = measured_clock(settings.redis)
+    normalizer = Normalizer(settings, organisations, clock)
+    background = Background(normalizer.conditions, wall=clock.seconds)
+    redis = redis_client(settings.redis, timeout_s=2.0)
     app = create_app(
         NORMALIZE_GROUP, settings, instance_id=f"normalize-{normalizer.slot.member}",
         datadir=str(Path(settings.data) / "normalize" / "faust"),
@@ -291,28 +294,31 @@ def normalize_app(
 
     @app.task  # type: ignore[untyped-decorator]
     async def tell() -> None:
-        await keep_running(
-            tell_presence(
-                settings.redis,
+        await background.run(
+            "presence",
+            lambda: tell_presence(
+                redis,
                 normalizer.slot.member,
                 settings.rules,
                 lambda: app.assigned(WEBHOOKS),
                 normalizer.conditions,
-            )
+                clock,
+            ),
         )
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def keep_clock() -> None:
+        await background.run("clock", lambda: keep_time(redis, clock, normalizer.conditions))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def reload() -> None:
+        def take(organisations: Organisations) -> None:
+            normalizer.organisations = organisations
+
+        await background.run("reload", lambda: follow(normalizer.conditions, take))
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit() -> None:
         await keep_running(committer.run())
-
-    def _reload() -> None:
-        organisations = reload()
-        if organisations is not None:
-            normalizer.organisations = organisations
-            log.info("configuration read anew")
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def listen_for_reload() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload)
 
     return app

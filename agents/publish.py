@@ -27,6 +27,7 @@ from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
+from tables.redis_clock import RedisClock
 from tables.section_parts import PUBLISHED, pack_part, section_part
 from tables.view_writer import Call, Share, Update, ViewWriter
 from tables.views import NUMBERS, SECTIONS, Channel, Delays, Fence, Labels, Owner, SummaryPart
@@ -48,9 +49,9 @@ class NumbersOfPartition:
 
     channel: Channel = NUMBERS
 
-    def __init__(self, database: PartitionDatabase) -> None:
+    def __init__(self, database: PartitionDatabase, since_ms: int = 0) -> None:
         self.database = database
-        self.since_ms = int(time.time() * 1000)
+        self.since_ms = since_ms
         self.marks = Applied()
         self.published: Fence | None = None
         """The offset this worker wrote last; None: not known, repair first."""
@@ -132,13 +133,15 @@ class Publisher:
         worker: str,
         rules: Rules = DEFAULT_RULES,
         conditions: Conditions | None = None,
+        clock: RedisClock | None = None,
     ) -> None:
         """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
+        self._clock = clock if clock is not None else RedisClock()
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
         self._rules = rules
-        self._since_ms = int(time.time() * 1000)
+        self._since_ms = self._clock.now_ms()
         self._partitions: dict[int, NumbersOfPartition] = {}
         self._sections: dict[int, NumbersOfPartition] = {}
         self._sections_at = 0.0
@@ -151,8 +154,9 @@ class Publisher:
         """What earlier versions published may still be there."""
 
     def add(self, database: PartitionDatabase) -> None:
-        self._partitions[database.partition] = NumbersOfPartition(database)
-        self._sections[database.partition] = SectionsOfPartition(database)
+        now_ms = self._clock.now_ms()
+        self._partitions[database.partition] = NumbersOfPartition(database, now_ms)
+        self._sections[database.partition] = SectionsOfPartition(database, now_ms)
         self._marked.set()
 
     def remove(self, partition: int) -> None:
@@ -261,9 +265,9 @@ class Publisher:
             for taken in known:
                 taken.part.mark(taken.marks)
             raise
-        now, moment = time.time() * 1000, time.monotonic()
+        now, moment = self._clock.now_ms(), time.monotonic()
         for taken in known:
-            self._delays.extend((moment, max(0, int(now - at))) for at in taken.marks.accepted_at_ms[-1000:])
+            self._delays.extend((moment, max(0, now - at)) for at in taken.marks.accepted_at_ms[-1000:])
         return stands
 
     async def _repair(self, part: NumbersOfPartition, parts: dict[int, NumbersOfPartition]) -> None:
@@ -293,7 +297,7 @@ class Publisher:
             )
 
     async def _announce(self) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = self._clock.now_ms()
         moment = time.monotonic()
         while self._delays and self._delays[0][0] < moment - _MINUTE_S:
             self._delays.popleft()

@@ -14,7 +14,6 @@ import faulthandler
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +21,7 @@ from typing import Final
 from faust.types import TP
 
 from agents.engine import EngineApp
+from agents.worker import keep_thread
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Watchdog:
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
+        keep_thread("watchdog", self._watch_loop)
         while True:
             self._loop_at = time.monotonic()
             self._look()

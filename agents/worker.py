@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -20,6 +20,8 @@ import faust
 
 from agents.engine import EngineApp
 from app.errors import ConfigError, ReportsError, StateError
+from app.organisations import Organisations
+from tables.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ EXIT_CRASHED: Final = 70
 EXIT_STATE: Final = 3
 EXIT_CONFIG: Final = 2
 EXIT_BUSY: Final = 75
+Follow = Callable[[Conditions, Callable[[Organisations], None]], Awaitable[None]]
+"""Heeds the configuration until cancelled: says what is wrong with it, and hands over its organisations anew."""
 STOP_S: Final = 7.0
 """What a stop may take before it is cut short; nothing is lost by that."""
 
@@ -57,6 +61,16 @@ async def keep_running(task: Coroutine[Any, Any, None]) -> None:
     """Runs a task that must not end."""
     with crash_on_error():
         await task
+
+
+def keep_thread(name: str, work: Callable[[], None]) -> None:
+    """Starts a thread that must not end."""
+
+    def run() -> None:
+        with crash_on_error():
+            work()
+
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class _Worker(faust.Worker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Callable
@@ -100,10 +101,14 @@ def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextMan
         context.lag.start()
         context.shares.start()
         await context.hub.start()
-        context.arrivals.start(context.redis)
+        context.arrivals.start(context.redis, context.background)
+        beside = [context.background.task(name, work) for name, work in context.beside.items()]
         try:
             yield
         finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await context.hub.stop()
             context.lag.stop()
             context.shares.stop()

@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from app.organisations import Source
 from app.rhythm import WEEK_QUARTERS, quarter_of, quarters_in, weeks_until
+from tables.background import Background
 
 log = logging.getLogger("reports.api")
 
@@ -76,9 +77,9 @@ class Arrivals:
             pending.last_ms = max(pending.last_ms, at_ms)
             pending.quarters.add(quarter_of(at_ms))
 
-    def start(self, redis: Redis) -> None:
+    def start(self, redis: Redis, background: Background) -> None:
         self._redis = redis
-        self._task = asyncio.create_task(self._run(), name="arrivals")
+        self._task = background.task("arrivals", self._run)
 
     async def stop(self) -> None:
         """Writes what is left, if Redis takes it at once."""
@@ -96,7 +97,7 @@ class Arrivals:
             await self.flush()
 
     async def flush(self) -> None:
-        """Adds what was noted to Redis. Never raises."""
+        """Adds what was noted to Redis."""
         if not self._pending or self._redis is None:
             return
         taken, self._pending = self._pending, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ from api.share_log import ShareLog
 from app.organisations import Organisations
 from app.report import INCOMPLETE, Freshness
 from app.settings import Settings
+from tables.background import Background
 from tables.campaign_list import CampaignList
+from tables.conditions import Conditions
 from tables.views import ViewReader
 
 if TYPE_CHECKING:
@@ -48,7 +50,14 @@ class Context:
     arrivals: Arrivals = field(default_factory=Arrivals)
     dead: Desk = field(default_factory=Desk)
     clock: Callable[[], float] = field(default=time.time)
-    """Seconds since 1970; injected so that tests can let sessions expire."""
+    """Seconds since 1970 by Redis's clock (`tables.redis_clock`), as on all hosts."""
+    conditions: Conditions = field(default_factory=Conditions)
+    """What is wrong with this process."""
+    background: Background = field(default_factory=Background)
+    beside: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    """What else runs while the process serves, by its name."""
+    since_s: float = field(default_factory=time.monotonic)
+    """When the process began, by the monotonic clock."""
     queries: Queries = field(init=False)
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)
@@ -60,7 +69,7 @@ class Context:
     def __post_init__(self) -> None:
         self.queries = self.hub.queries
         self.campaigns = CampaignList(self.redis)
-        self.shares = ShareLog(self.settings.kafka)
+        self.shares = ShareLog(self.settings.kafka, self.background)
         self.metrics.shares_fresh.set_function(lambda: float(self.shares.fresh))
 
 

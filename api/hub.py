@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
@@ -29,6 +28,7 @@ from app.errors import RejectRequest, ReportsError, TryLater
 from app.facts import CampaignKey
 from app.keys import campaign_key
 from app.report import INCOMPLETE, Freshness, TopClickers
+from tables.background import Background
 from tables.views import View, ViewReader
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class LiveHub:
         views: ViewReader,
         lag: LagMonitor,
         metrics: Metrics,
+        background: Background,
         *,
         secret: bytes,
         partitions: int,
@@ -89,6 +90,7 @@ class LiveHub:
         self._partitions = partitions
         self._lag = lag
         self._metrics = metrics
+        self._background = background
         self.queries = Queries(redis, secret, partitions)
         self._secret = secret
         self._watched: dict[CampaignKey, Watched] = {}
@@ -99,9 +101,7 @@ class LiveHub:
 
     async def start(self) -> None:
         loops = (self._ticks.listen, self._ticks.poll, self._tend)
-        self._tasks = [
-            asyncio.create_task(self._forever(loop), name=f"hub_{loop.__name__}") for loop in loops
-        ]
+        self._tasks = [self._background.task(f"hub_{loop.__name__.strip('_')}", loop) for loop in loops]
 
     async def stop(self) -> None:
         self.end_all("shutdown")
@@ -109,16 +109,6 @@ class LiveHub:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _forever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """A bug in one of the hub's loops is told and costs a second, not all streams until the next restart."""
-        while True:
-            try:
-                return await loop()
-            except Exception:
-                self._metrics.hub_errors.inc()
-                log.exception("a loop of the hub failed and is started again")
-                await asyncio.sleep(TEND_S)
 
     def end_all(self, reason: str) -> None:
         """Ends every stream; new ones are refused."""
@@ -168,9 +158,7 @@ class LiveHub:
             self._let_go(watched)
         # Nothing awaits from here on, so that the campaign can't be let go between.
         if watched.task is None:
-            watched.task = asyncio.create_task(
-                self._forever(lambda: self._follow(watched)), name="hub_follow"
-            )
+            watched.task = self._background.task("hub_follow", lambda: self._follow(watched))
         subscription = Subscription(_Left(self, watched, feed))
         feed.join(subscription, last_id)
         self._subscriptions.add(subscription)

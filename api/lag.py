@@ -22,11 +22,11 @@ import msgspec
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
-from api.following import Following
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
 from app.report import Freshness
 from app.topics import FACTS, WEBHOOKS
+from tables.background import Background, Following
 from tables.conditions import worst
 
 log = logging.getLogger("reports.lag")
@@ -114,15 +114,19 @@ class LagMonitor:
         self,
         positions: LogPositions,
         metrics: Metrics,
+        background: Background,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock`: seconds since 1970 as Kafka's are, since its records' times are compared with it."""
         self._positions = positions
         self._metrics = metrics
         self._clock = clock
         self._report = _UNKNOWN
+        self._kafka_answers = False
+        """In the round under way."""
         self._finished_at = time.monotonic()
-        self._following = Following("lag", self._run)
+        self._following = Following(background, "lag", self._run)
         self._history: deque[tuple[float, dict[str, int]]] = deque()
 
     def start(self) -> None:
@@ -142,28 +146,41 @@ class LagMonitor:
         )
 
     def _run(self) -> None:
-        while not self._following.stopping.is_set():
-            started = time.monotonic()
-            report = self.measure()
-            self._report = report
-            self._finished_at = time.monotonic()
-            self._publish(report)
-            behind = any(row.lag for row in report.partitions)
-            round_s = BUSY_ROUND_S if behind or report.stale else IDLE_ROUND_S
-            self._following.stopping.wait(max(0.05, round_s - (time.monotonic() - started)))
+        try:
+            while not self._following.stopping.is_set():
+                self._round()
+        except Exception as error:
+            now_ms = int(self._clock() * 1000)
+            self._report = self._lost(
+                self._report, now_ms, "the lag can't be measured", error, ready=self._kafka_answers
+            )
+            self._positions.reopen()  # one of its clients may be what is broken
+            raise
         self._positions.close()
 
+    def _round(self) -> None:
+        started = time.monotonic()
+        report = self.measure()
+        self._report = report
+        self._finished_at = time.monotonic()
+        self._publish(report)
+        behind = any(row.lag for row in report.partitions)
+        round_s = BUSY_ROUND_S if behind or report.stale else IDLE_ROUND_S
+        self._following.stopping.wait(max(0.05, round_s - (time.monotonic() - started)))
+
     def measure(self) -> LagReport:
-        """One round. Never raises: what can't be asked makes the report stale."""
+        """One round. What can't be asked makes the report stale."""
         now_ms = int(self._clock() * 1000)
         before = self._report
+        self._kafka_answers = False
         try:
             ends, dead = self._positions.ends()
+            self._kafka_answers = True
         except KafkaException as error:
             return self._lost(before, now_ms, "Kafka can't be asked", error, ready=False)
         try:
             places = self._positions.places(ends)
-            conditions = self._positions.conditions(int(self._clock() * 1000))
+            conditions = self._positions.conditions()
         except KafkaException as error:
             return self._lost(before, now_ms, "Kafka can't be asked for positions", error, ready=True)
         except (RedisError, OSError) as error:

@@ -1,10 +1,12 @@
 """What the lag monitor asks: ends of the topics, positions of those who work them off, times of single records.
 
-All calls block, each for at most `ASK_S`, and belong to one thread. They raise `KafkaException`, `redis.RedisError`.
+All calls block, each for at most `ASK_S`, and belong to one thread. They raise `KafkaException`, `redis.RedisError`,
+and what their clients raise by mistake.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
@@ -14,6 +16,7 @@ import msgspec
 import redis
 from confluent_kafka import (
     Consumer,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
@@ -23,6 +26,7 @@ from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
 from tables.presence import WORKERS, conditions_of
+from tables.redis_clock import time_ms
 from tables.views import PARTITIONS, fence_of
 
 ASK_S: Final = 2.0
@@ -61,11 +65,18 @@ class Place(msgspec.Struct, frozen=True):
 
 class LogPositions:
     def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
-        common: dict[str, str | int | float | bool] = {
+        self._common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": kafka,
             "log_level": 2,
             "client.id": "reports-lag",
         }
+        self._redis_url = redis_url
+        self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
+        self._keys += [(FACTS, p) for p in range(partitions)]
+        self._open()
+
+    def _open(self) -> None:
+        common = self._common
         self._admin_settings = {**common, "socket.timeout.ms": int(ASK_S * 1000)}
         self._admin = AdminClient(self._admin_settings)
         self._consumer = Consumer(
@@ -86,11 +97,9 @@ class LogPositions:
             }
         )
         self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=ASK_S / 2, socket_connect_timeout=ASK_S / 2, protocol=2
+            self._redis_url, socket_timeout=ASK_S / 2, socket_connect_timeout=ASK_S / 2, protocol=2
         )
         self._dead = DeadCount(common)
-        self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
-        self._keys += [(FACTS, p) for p in range(partitions)]
         self._times: dict[Key, tuple[int, int]] = {}
         self._dead_begin: tuple[float, int] | None = None
 
@@ -115,10 +124,13 @@ class LogPositions:
             places[key] = Place(end, position, begin)
         return places
 
-    def conditions(self, now_ms: int) -> list[Condition]:
+    def conditions(self) -> list[Condition]:
         """What the workers say is wrong with them."""
-        stored: dict[bytes, bytes] = self._redis.hgetall(WORKERS)  # type: ignore[assignment]
-        return conditions_of(stored, now_ms)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(WORKERS)
+            pipe.time()
+            stored, now = pipe.execute()
+        return conditions_of(stored, time_ms(now))
 
     def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:
         """When the record at each position was appended, ms; without those that can't be read in time."""
@@ -148,8 +160,10 @@ class LogPositions:
 
     def _offsets(self, keys: Iterable[Key], spec: OffsetSpec) -> dict[Key, int]:
         asked = self._admin.list_offsets({TopicPartition(*key): spec for key in keys}, request_timeout=ASK_S)
-        wait(asked.values(), ASK_S * 1.5)
+        _, unanswered = wait(asked.values(), ASK_S * 1.5)
         try:
+            if unanswered:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer from the admin client"))
             return {
                 (partition.topic, partition.partition): future.result(timeout=0).offset
                 for partition, future in asked.items()
@@ -177,6 +191,12 @@ class LogPositions:
             for partition, text in stored.items()
             if (fence := fence_of(text)) is not None
         }
+
+    def reopen(self) -> None:
+        """With other clients, whatever has become of these."""
+        with contextlib.suppress(KafkaException, redis.RedisError, RuntimeError, OSError):
+            self.close()
+        self._open()
 
     def close(self) -> None:
         self._consumer.close()

@@ -69,8 +69,11 @@ class Metrics:
         self.view_loads: Final = Counter(
             "view_loads", "Views read from Redis for event streams.", ["hours"], registry=self.registry
         )
-        self.hub_errors: Final = Counter(
-            "hub_errors", "Failures of the live reports' own loops: each is a bug.", registry=self.registry
+        self.background_restarts: Final = Counter(
+            "background_restarts",
+            "Failures of what runs beside the requests (lag monitor, live reports, …), each followed by a new start.",
+            ["name"],
+            registry=self.registry,
         )
         self.lag_records: Final = Gauge(
             "lag_records", "Records not yet worked off.", ["topic", "partition"], registry=self.registry

@@ -39,9 +39,7 @@ async def lag_document(context: Context) -> dict[str, object]:
         said: Told | None = await told(context)
     except (RedisError, OSError):
         said = None  # the lag itself is then still worth telling
-    fresh = [
-        one for one in (said.delays if said else {}).values() if one.at_ms > context.clock() * 1000 - FRESH_MS
-    ]
+    fresh = [one for one in said.delays.values() if one.at_ms > said.now_ms - FRESH_MS] if said else []
     return {
         "at": utc_text(report.at_ms),
         "lag_ms": report.lag_ms,
@@ -92,7 +90,7 @@ class OpsFeed:
         self._context.hub.track(subscription)
         self._watchers.add(subscription)
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="ops_feed")
+            self._task = self._context.background.task("ops_feed", self._run)
         elif self._latest:
             subscription.wake()
         return subscription

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
 
 from app.errors import TryLater
 from app.topics import WEBHOOKS_PARTITIONS, KafkaHeaders
+from tables.background import Background, Following
 
 ANSWER_WITHIN_S: Final = 1.8
 """An ESP is answered within two seconds whatever the broker does; the rest is for the way to it."""
@@ -37,10 +37,18 @@ QUEUE_KBYTES: Final = 256 * 1024
 CLOSE_WITHIN_S: Final = 5.0
 _POLL_S: Final = 0.1
 _SWEEP_S: Final = 0.1
+_CLOCK_S: Final = 1.0
 _TURN: Final = 8
 """Records for one partition before it is the next one's turn: they share a batch."""
 
 _Waiting = asyncio.Future[None]
+
+
+class KafkaTime(NamedTuple):
+    """What Kafka's clock showed (seconds since 1970) at a moment of the monotonic clock, to within a second."""
+
+    at_s: float
+    kafka_s: float
 
 
 class Producer:
@@ -53,8 +61,9 @@ class Producer:
         max_message_bytes: int,
         answer_within_s: float = ANSWER_WITHIN_S,
         client_id: str = "campaign-reports-api",
+        background: Background | None = None,
     ) -> None:
-        """`max_message_bytes`: `settings.max_body + topics.RECORD_OVERHEAD`."""
+        """`max_message_bytes`: `settings.max_body + topics.RECORD_OVERHEAD`; `background`: the process's."""
         self._settings: dict[str, str | int | float | bool] = {
             "bootstrap.servers": bootstrap,
             "client.id": client_id,
@@ -87,8 +96,10 @@ class Producer:
         self._sent = 0
         self._closing = False
         self._sweeper: asyncio.TimerHandle | None = None
-        self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
-        self._thread.start()
+        self.kafka_time: KafkaTime | None = None
+        self._stored: Message | None = None
+        self._serving = Following(background or Background(), "producer", self._serve)
+        self._serving.start()
 
     @property
     def healthy(self) -> bool:
@@ -118,6 +129,7 @@ class Producer:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             self._done.append((future, error))
+            self._stored = message
 
         try:
             self._client.produce(
@@ -146,10 +158,22 @@ class Producer:
         """The thread: librdkafka's callbacks of one poll, then one wake-up for all of them."""
         while not self._closing:
             self._client.poll(_POLL_S)
+            self._look_at_clock()
             if self._done and not self._wake_asked:
                 self._wake_asked = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._settle)
+
+    def _look_at_clock(self) -> None:
+        """What Kafka's clock showed when the last record was stored; once a second, and where that was just now."""
+        message, self._stored = self._stored, None
+        now = time.monotonic()
+        if message is None or (self.kafka_time is not None and now - self.kafka_time.at_s < _CLOCK_S):
+            return
+        kind, stored_ms = message.timestamp()
+        took_s = message.latency()
+        if kind == TIMESTAMP_LOG_APPEND_TIME and took_s is not None and took_s < _CLOCK_S:
+            self.kafka_time = KafkaTime(now, stored_ms / 1000)
 
     def _settle(self) -> None:
         self._wake_asked = False
@@ -197,7 +221,7 @@ class Producer:
         self._closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await asyncio.to_thread(self._thread.join, 2 * _POLL_S + 1)
+        await asyncio.to_thread(self._serving.stop, 2 * _POLL_S + 1)
         self._client.purge()
         self._client.flush(0.5)
         self._settle()

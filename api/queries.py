@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
@@ -31,6 +30,7 @@ from app.keys import recipient_partition
 from app.sections import NO_ROWS, Rows
 from app.summary import Count
 from tables.people import Kind
+from tables.redis_clock import time_ms
 from tables.section_merge import merge_parts, unpack_part
 from tables.sketches import Union
 from tables.views import PARTITIONS, Fence, fence_of
@@ -239,10 +239,10 @@ class Queries:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(wire.QUERIES)
             pipe.hgetall(PARTITIONS)
-            announced, offsets = cast(
-                tuple[dict[bytes, bytes], dict[bytes, bytes]], tuple(await pipe.execute())
+            pipe.time()
+            announced, offsets, now = cast(
+                tuple[dict[bytes, bytes], dict[bytes, bytes], tuple[int, int]], tuple(await pipe.execute())
             )
-        now_ms = time.time() * 1000
         by_url: dict[str, list[int]] = {}
         urls: set[str] = set()
         for partition, text in announced.items():
@@ -251,7 +251,7 @@ class Queries:
             except (ValueError, msgspec.MsgspecError):
                 continue
             urls.add(found.url)
-            if number in wanted and now_ms - found.at_ms < wire.FRESH_S * 1000:
+            if number in wanted and time_ms(now) - found.at_ms < wire.FRESH_S * 1000:
                 by_url.setdefault(found.url, []).append(number)
         for url in self._processes.keys() - urls:
             self._processes.pop(url).close()

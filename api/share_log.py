@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from api.following import Following
 from app.errors import TryLater
 from app.shares import Share, ShareBook, decode_share, encode_share
 from app.topics import SHARES
+from tables.background import Background, Following
 
 if TYPE_CHECKING:
     from api.producer import Producer
@@ -42,7 +42,7 @@ FORGET_S: Final = 3_600.0
 class ShareLog:
     """Read and written on the event loop, filled by its thread."""
 
-    def __init__(self, kafka: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, kafka: str, background: Background, *, clock: Callable[[], float] = time.time) -> None:
         self._kafka = kafka
         self._clock = clock
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class ShareLog:
         self._at_end_s: float | None = None
         """When (by the monotonic clock) it was last known that nothing is missing."""
         self._position = 0
-        self._following = Following("shares", self._run)
+        self._following = Following(background, "shares", self._run)
 
     def start(self) -> None:
         self._following.start()
@@ -83,14 +83,11 @@ class ShareLog:
             self._book.add(share)
 
     def _run(self) -> None:
-        while not self._following.stopping.is_set():
-            try:
-                self._follow()
-            except Exception:
-                # Whatever it was: nothing is opened until the topic has been read again.
-                log.exception("following topic %s failed and is begun again", SHARES)
-                self._at_end_s = None
-                self._following.stopping.wait(CHECK_S)
+        try:
+            self._follow()
+        finally:
+            # Whatever it was: nothing is opened until the topic has been read again.
+            self._at_end_s = None
 
     def _follow(self) -> None:
         consumer = Consumer(

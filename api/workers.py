@@ -6,12 +6,16 @@ Rules:
   `api.log_positions`.)
 - One that was silent for `SILENT_MS` is shown as not alive, and forgotten after `FORGOTTEN_MS`. `away` names the
   partitions whose holder is silent or unknown: what comes in for them is counted when somebody has taken them over.
+- An API process and a query process are among them while something is wrong with them.
 - A partition goes on with the verdict rules that it was counted by; `rebuild_needed` says that its worker's settings
   have others.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -28,7 +32,8 @@ from app.shapes_operations import Workers
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
 from tables.conditions import Condition
-from tables.presence import SILENT_MS, WORKERS, Presence
+from tables.presence import SILENT_MS, WORKERS, Presence, presence
+from tables.redis_clock import time_ms
 from tables.views import DELAYS, OWNERS, Delays, Owner
 
 FORGOTTEN_MS: Final = 86_400_000
@@ -45,6 +50,8 @@ class Told(msgspec.Struct, frozen=True):
     owners: dict[str, Owner] = {}
     delays: dict[str, Delays] = {}
     presences: dict[str, Presence] = {}
+    now_ms: int = 0
+    """When it stood there, by Redis's clock: that by which they are stamped."""
 
 
 async def told(context: Context) -> Told:
@@ -52,8 +59,9 @@ async def told(context: Context) -> Told:
     async with context.redis.pipeline(transaction=False) as pipe:
         for name in (OWNERS, DELAYS, WORKERS):
             pipe.hgetall(name)
-        owners, delays, presences = await pipe.execute()
-    return Told(_read(owners, _owner), _read(delays, _delays), _read(presences, _presence))
+        pipe.time()
+        owners, delays, presences, now = await pipe.execute()
+    return Told(_read(owners, _owner), _read(delays, _delays), _read(presences, _presence), time_ms(now))
 
 
 def _read(stored: dict[bytes, bytes], decoder: msgspec.json.Decoder[_Said]) -> dict[str, _Said]:
@@ -68,7 +76,7 @@ def _read(stored: dict[bytes, bytes], decoder: msgspec.json.Decoder[_Said]) -> d
 
 def workers_document(context: Context, said: Told) -> dict[str, object]:
     """{"workers": [{"worker", "role", "alive", "at", "since", "versions", "partitions", …}], "away": [partition]}."""
-    now_ms = int(context.clock() * 1000)
+    now_ms = said.now_ms
     held: dict[str, dict[int, Owner]] = {}
     for partition, owner in said.owners.items():
         if partition.isdecimal() and int(partition) < context.settings.partitions:
@@ -84,8 +92,21 @@ def workers_document(context: Context, said: Told) -> dict[str, object]:
             away -= {partition for partition, owner in own.items() if owner.at_ms > now_ms - SILENT_MS}
         if own or max(signs) > now_ms - FORGOTTEN_MS:
             rows.append(_row(worker, own, presence, delays, alive=alive, at_ms=max(signs)))
+    if own_row := _own_row(context):
+        rows.append(own_row)
     rows.sort(key=lambda row: (row["role"], row["worker"]))
     return {"workers": rows, "away": sorted(away)}
+
+
+def _own_row(context: Context) -> dict[str, Any] | None:
+    """This API process, while something is wrong with it."""
+    wrong = context.conditions.current()
+    if not wrong:
+        return None
+    now_ms = int(context.clock() * 1000)
+    since_ms = now_ms - int((time.monotonic() - context.since_s) * 1000)
+    said = presence(context.settings.rules, since_ms, now_ms, role="api", conditions=wrong)
+    return _row(f"api-{socket.gethostname()}-{os.getpid()}", {}, said, None, alive=True, at_ms=now_ms)
 
 
 def _row(

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from cli.addresses import wait_for_addresses
-from cli.config import load_configuration
-from cli.logs import set_up_logging
+from cli.role_configuration import begin_role
 from cli.topics import ensure_topics
 
 
@@ -20,12 +19,11 @@ from cli.topics import ensure_topics
 )
 def command(state: Path | None) -> None:
     """Count facts: topic facts to the partition databases and the views in Redis."""
-    settings, _ = load_configuration()
-    set_up_logging(settings.log_level)
-    settings = wait_for_addresses(settings)
+    configuration = begin_role(only_settings=True)
+    settings = wait_for_addresses(configuration.settings)
     ensure_topics(settings)
     # Faust takes a second to import: after the checks, so that their errors are there at once.
     from agents.aggregate import aggregate_app
     from agents.worker import run
 
-    run(aggregate_app(settings, state or settings.data / "state"))
+    run(aggregate_app(settings, state or settings.data / "state", configuration.follow))

@@ -3,19 +3,18 @@
 Rules:
 - It starts without Redis: webhooks are taken all the same, reports are answered once it is there.
 - SIGTERM and SIGINT: no new connections, streams end at once, requests under way get `GRACE_S`, then the process ends.
-- SIGHUP reads the configuration anew; a bad file is refused and the old configuration stays. Settings (addresses,
-  partitions, the secret) need a restart; organisations, keys and sources don't.
+- SIGHUP reads the configuration anew (`cli.role_configuration`): organisations, keys and sources.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import click
@@ -31,19 +30,18 @@ from api.live import TRANSPORT
 from api.log_positions import LogPositions
 from api.metrics import Metrics
 from api.producer import Producer
-from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import RECORD_OVERHEAD
 from cli.addresses import wait_for_addresses
-from cli.config import load_configuration
 from cli.listening import BACKLOG, listen, raise_file_limit
-from cli.logs import set_up_logging
+from cli.role_configuration import RoleConfiguration, begin_role
 from cli.topics import ensure_topics
+from tables.background import Background
+from tables.conditions import Conditions
 from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.views import ViewReader
-
-log = logging.getLogger("reports.api")
 
 WAIT_S: Final = 60.0
 GRACE_S: Final = 5
@@ -118,23 +116,33 @@ class Server(uvicorn.Server):
 @click.command()
 def command() -> None:
     """Take webhooks and answer reports."""
-    settings, organisations = load_configuration()
-    set_up_logging(settings.log_level)
+    configuration = begin_role()
+    settings = configuration.settings
     with listen(settings) as sock:
         settings = wait_for_addresses(settings, WAIT_S)
         ensure_topics(settings)
         raise_file_limit()
-        uvloop.run(serve(settings, organisations, sock))
+        clock = measured_clock(settings.redis)
+        uvloop.run(serve(settings, configuration, clock, sock))
 
 
-def make_context(settings: Settings, organisations: Organisations) -> Context:
+def make_context(settings: Settings, organisations: Organisations, clock: RedisClock) -> Context:
     """The process's shared parts; inside its event loop (the producer wants one)."""
     metrics = Metrics()
+    conditions = Conditions(clock.seconds)
+    background = Background(
+        conditions, lambda name: metrics.background_restarts.labels(name).inc(), wall=clock.seconds
+    )
     redis = redis_client(settings.redis)
     views = ViewReader(redis, settings.partitions)
-    lag = LagMonitor(LogPositions(settings.kafka, settings.redis, settings.partitions), metrics)
-    hub = LiveHub(redis, views, lag, metrics, secret=settings.secret, partitions=settings.partitions)
-    producer = Producer(settings.kafka, max_message_bytes=settings.max_body + RECORD_OVERHEAD)
+    positions = LogPositions(settings.kafka, settings.redis, settings.partitions)
+    lag = LagMonitor(positions, metrics, background, clock=clock.seconds)
+    hub = LiveHub(
+        redis, views, lag, metrics, background, secret=settings.secret, partitions=settings.partitions
+    )
+    producer = Producer(
+        settings.kafka, max_message_bytes=settings.max_body + RECORD_OVERHEAD, background=background
+    )
     return Context(
         settings=settings,
         organisations=organisations,
@@ -145,11 +153,28 @@ def make_context(settings: Settings, organisations: Organisations) -> Context:
         lag=lag,
         hub=hub,
         metrics=metrics,
+        clock=clock.seconds,
+        conditions=conditions,
+        background=background,
     )
 
 
-async def serve(settings: Settings, organisations: Organisations, sock: socket.socket) -> None:
-    context = make_context(settings, organisations)
+async def serve(
+    settings: Settings, configuration: RoleConfiguration, clock: RedisClock, sock: socket.socket
+) -> None:
+    context = make_context(settings, configuration.organisations, clock)
+
+    def take(organisations: Organisations) -> None:
+        context.organisations = organisations
+
+    def kafka_off_s() -> float | None:
+        seen = context.producer.kafka_time
+        return None if seen is None else seen.kafka_s - clock.at(seen.at_s)
+
+    context.beside = {
+        "reload": partial(configuration.follow, context.conditions, take),
+        "clock": partial(keep_time, context.redis, clock, context.conditions, kafka_off_s),
+    }
     config = uvicorn.Config(
         create_app(context),
         loop="none",
@@ -165,25 +190,7 @@ async def serve(settings: Settings, organisations: Organisations, sock: socket.s
         log_level=settings.log_level,
         log_config=None,
     )
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload, context)
     host, port = sock.getsockname()[:2]
     click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
     sys.stdout.flush()
-    try:
-        await Server(config, context).serve([sock])
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-def reload(context: Context) -> None:
-    """Takes over what the configuration says now, or says why not."""
-    try:
-        settings, organisations = load_configuration()
-    except ConfigError as error:
-        log.error("configuration refused, the old one stays: %s", error)
-        return
-    if settings.secret != context.secret or settings.partitions != context.settings.partitions:
-        log.warning("settings have changed: they take effect with the next start")
-    context.organisations = organisations
-    log.info("configuration read anew: %d organisations", len(organisations.by_id))
+    await Server(config, context).serve([sock])

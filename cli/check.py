@@ -13,21 +13,28 @@ from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings, settings_from
 from cli.config import (
+    ConfigFile,
     SecretResolver,
     ensure_data_folder,
     load_configuration,
     load_settings,
+    parse_toml,
+    read_file,
     read_organisations,
-    read_toml,
 )
 from tables.places import Places, default_geoip, open_places
 
 
 @click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.pass_context
-def command(ctx: click.Context) -> None:
-    """Read the configuration and say what is wrong; exit status 2 if anything is."""
-    wrong, warnings, summary = check(os.environ)
+def command(ctx: click.Context, file: Path | None) -> None:
+    """Read the configuration and say what is wrong; exit status 2 if anything is.
+
+    FILE is judged as if it stood in the place of reports.toml, before it is put there: paths in it are relative to that
+    one's folder.
+    """
+    wrong, warnings, summary = check(os.environ, file)
     for line in wrong:
         click.echo(f"wrong: {line}", err=True)
     for line in warnings:
@@ -37,28 +44,38 @@ def command(ctx: click.Context) -> None:
     click.echo(summary)
 
 
-def check(environ: Mapping[str, str]) -> tuple[list[str], list[str], str]:
-    """What is wrong, what is worth a warning, and a line that sums up what is right."""
-    wrong = list(dict.fromkeys(_complaints(environ)))
+def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[str], list[str], str]:
+    """What is wrong, what is worth a warning, and a line that sums up what is right. `path`: of another file."""
+    path = path or Path(environ.get("REPORTS_CONFIG") or Settings().config)
     try:
-        settings, organisations = load_configuration(environ, make=False)
+        file: ConfigFile | ConfigError = read_file(path)
+    except ConfigError as error:
+        file = error
+    wrong = list(dict.fromkeys(_complaints(environ, file)))
+    if isinstance(file, ConfigError):
+        return wrong, [], ""
+    try:
+        settings, organisations = load_configuration(environ, make=False, file=file)
     except ConfigError as error:
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
-    return wrong, list(_warnings(settings, organisations)), _summary(settings, organisations)
+    return wrong, list(_warnings(settings, organisations)), _summary(path, settings, organisations)
 
 
-def _complaints(environ: Mapping[str, str]) -> Iterator[str]:
+def _complaints(environ: Mapping[str, str], file: ConfigFile | ConfigError) -> Iterator[str]:
     """Every wrong part of the configuration: a loader stops at the first, so each part is loaded by itself."""
     for variable in environ:
         yield from _complaint(partial(settings_from, {variable: environ[variable]}, {}))
+    if isinstance(file, ConfigError):
+        yield str(file)
+        return
     try:
-        document = read_toml(Path(environ.get("REPORTS_CONFIG") or Settings().config))
+        document = parse_toml(file)
         table = document.get("settings", {})
         if isinstance(table, dict):
             for name in table:
                 yield from _complaint(partial(settings_from, {}, {name: table[name]}))
-        settings = load_settings(environ, make=False)
+        settings = load_settings(environ, make=False, file=file)
     except ConfigError as error:
         yield str(error)
         return
@@ -126,14 +143,14 @@ def _warnings(settings: Settings, organisations: Organisations) -> Iterator[str]
                 yield f"orgs.{organisation.id}.sources.{source.name}.insecure: takes webhooks from anybody"
 
 
-def _summary(settings: Settings, organisations: Organisations) -> str:
+def _summary(path: Path, settings: Settings, organisations: Organisations) -> str:
     keys = sum(len(organisation.keys) for organisation in organisations.by_id.values())
     sources = sum(len(organisation.sources) for organisation in organisations.by_id.values())
     places = (
         settings.geoip or default_geoip(settings.data) or "the ESPs alone (`reports geo` fetches a database)"
     )
     return (
-        f"{settings.config} is right: {len(organisations.by_id)} organisations, {sources} sources, {keys} keys; "
+        f"{path.absolute()} is right: {len(organisations.by_id)} organisations, {sources} sources, {keys} keys; "
         f"Kafka {settings.kafka or 'own'}, Redis {'as set' if settings.redis else 'own'}, data in {settings.data}; "
         f"places from {places}"
     )

@@ -20,6 +20,7 @@ import secrets
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,15 +32,23 @@ from app.settings import PREFIX, Settings, settings_from
 DATA_MARK = "{data}/"
 
 
+class ConfigFile(NamedTuple):
+    """A file's bytes, and what messages call it."""
+
+    path: Path
+    text: bytes
+
+
 def load_configuration(
-    environ: Mapping[str, str] | None = None, *, make: bool = True
+    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
 ) -> tuple[Settings, Organisations]:
     """Settings and organisations. With `make` false nothing is written: what would be made is there for this call only.
 
-    Raises ConfigError, one line that names the setting.
+    `file`: taken as if it stood in the place of the one that the settings name. Raises ConfigError, one line that
+    names the setting.
     """
     environ = os.environ if environ is None else environ
-    settings, document = _load(environ, make)
+    settings, document = _load(environ, make, file)
     resolver = SecretResolver(environ, settings, make)
     return settings, read_organisations(document, resolver)
 
@@ -55,14 +64,44 @@ def read_organisations(
     return organisations
 
 
-def load_settings(environ: Mapping[str, str] | None = None, *, make: bool = True) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
+) -> Settings:
     """Only the settings, for roles that know no organisation (the own servers)."""
-    return _load(os.environ if environ is None else environ, make)[0]
+    return _load(os.environ if environ is None else environ, make, file)[0]
 
 
-def _load(environ: Mapping[str, str], make: bool) -> tuple[Settings, dict[str, object]]:
-    path = settings_from(environ, {}).config
-    document = read_toml(path)
+def load_for_settings(
+    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
+) -> tuple[Settings, bool]:
+    """The settings, and whether all of the file could be judged; for roles that know no organisation and heed SIGHUP.
+
+    They judge the organisations too, so that all roles of a host hold the same file for a good one; but the secrets
+    of webhooks need not be on their host. Raises ConfigError.
+    """
+    environ = os.environ if environ is None else environ
+    settings, document = _load(environ, make, file)
+    resolver = SecretResolver(environ, settings, make)
+    absent: list[str] = []
+
+    def resolve(reference: str) -> bytes:
+        try:
+            return resolver(reference)
+        except LookupError:
+            absent.append(reference)
+            return f"absent:{reference}".encode()
+
+    parse_organisations(document, resolve, ESPS)
+    if not absent:
+        read_organisations(document, resolver)
+    return settings, not absent
+
+
+def _load(
+    environ: Mapping[str, str], make: bool, file: ConfigFile | None = None
+) -> tuple[Settings, dict[str, object]]:
+    path = config_path(environ)
+    document = parse_toml(file or read_file(path))
     table = document.get("settings", {})
     if not isinstance(table, dict):
         raise ConfigError("settings", "must be a table")
@@ -74,16 +113,29 @@ def _load(environ: Mapping[str, str], make: bool) -> tuple[Settings, dict[str, o
     return msgspec.structs.replace(settings, data=data, config=path.absolute(), secret=secret), document
 
 
-def read_toml(path: Path) -> dict[str, object]:
-    """The parsed reports.toml. Raises ConfigError."""
+def config_path(environ: Mapping[str, str]) -> Path:
+    """Where reports.toml is. Raises ConfigError where the environment is wrong."""
+    return settings_from(environ, {}).config
+
+
+def read_file(path: Path) -> ConfigFile:
+    """Raises ConfigError."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return ConfigFile(path, path.read_bytes())
     except FileNotFoundError:
         raise ConfigError(f"{PREFIX}CONFIG", f"{path} is not there") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{PREFIX}CONFIG", f"{path} can't be read: {_reason(error)}") from None
+
+
+def parse_toml(file: ConfigFile) -> dict[str, object]:
+    """Raises ConfigError."""
+    try:
+        return tomllib.loads(file.text.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{PREFIX}CONFIG", f"{file.path} can't be read: {_reason(error)}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(path), f"is not TOML: {error}") from None
+        raise ConfigError(str(file.path), f"is not TOML: {error}") from None
 
 
 def ensure_data_folder(data: Path) -> None:

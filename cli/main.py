@@ -12,6 +12,7 @@ import sys
 import click
 
 from app.errors import ConfigError, StateError
+from cli import hangup
 
 # name → module (each has a click command named `command`), and the line that `reports --help` shows of it.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -65,6 +66,7 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its status."""
+    hangup.expect(next(iter(sys.argv[1:]), ""))
     sys.exit(run(sys.argv[1:]))
 
 

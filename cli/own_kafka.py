@@ -20,9 +20,9 @@ import click
 
 from app.errors import ConfigError, StateError
 from app.settings import Settings
-from cli.config import load_settings
 from cli.jars import LIST, Say, ensure_jars, maven_repository, pinned_jars
 from cli.own_server import HOST, OwnServer, answers, serve
+from cli.role_configuration import settings_beside
 
 FORMAT_TIMEOUT_S = 60
 
@@ -141,7 +141,7 @@ def _format(java: list[str], properties: Path) -> None:
 @click.command()
 def command() -> None:
     """Run the own Kafka node until it is told to stop."""
-    settings = load_settings()
+    settings = settings_beside()
     if settings.kafka:
         raise ConfigError("REPORTS_KAFKA", f"is set to {settings.kafka}, so no own node is started")
     serve(lambda say: start(settings, say))

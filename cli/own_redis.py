@@ -10,9 +10,9 @@ import click
 
 from app.errors import ConfigError
 from app.settings import Settings
-from cli.config import load_settings
 from cli.jars import Say
 from cli.own_server import HOST, OwnServer, answers, serve
+from cli.role_configuration import settings_beside
 
 
 def start(settings: Settings, say: Say) -> OwnServer:
@@ -60,7 +60,7 @@ def _binary() -> str:
 @click.command()
 def command() -> None:
     """Run the own Redis server until it is told to stop."""
-    settings = load_settings()
+    settings = settings_beside()
     if settings.redis:
         raise ConfigError("REPORTS_REDIS", "is set, so no own server is started")
     serve(lambda say: start(settings, say))

@@ -19,15 +19,19 @@ import uvicorn
 import uvloop
 
 from api.query.announcer import Announcer
+from api.query.exports import COMMAND
 from api.query.partitions import Partitions
 from api.query.server import QueryServer
 from app.settings import PREFIX, Settings
 from cli.addresses import wait_for_addresses
-from cli.config import load_settings
+from cli.leash import leashed
 from cli.listening import listen, raise_file_limit
-from cli.logs import set_up_logging
+from cli.role_configuration import Follow, begin_role
+from tables.background import Background
+from tables.conditions import Conditions
 from tables.own_files import OwnFiles
 from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock, keep_time, measured_clock
 
 WAIT_S: Final = 60.0
 GRACE_S: Final = 1
@@ -43,13 +47,15 @@ KEEP_ALIVE_S: Final = 300
 )
 def command(state: Path | None) -> None:
     """Read recipients, events and long tails for the API, beside the worker that counts."""
-    settings = load_settings()
-    set_up_logging(settings.log_level)
+    configuration = begin_role(only_settings=True)
+    settings = configuration.settings
     with listen(msgspec.structs.replace(settings, http=settings.query), f"{PREFIX}QUERY") as sock:
         settings = wait_for_addresses(settings, WAIT_S, ("redis",))
         raise_file_limit()  # a reader holds all files of its databases open
         with OwnFiles() as files:
-            uvloop.run(serve(settings, state or settings.data / "state", sock, files.path))
+            clock = measured_clock(settings.redis)
+            state = state or settings.data / "state"
+            uvloop.run(serve(settings, configuration.follow, state, sock, files.path, clock))
 
 
 class Server(uvicorn.Server):
@@ -59,12 +65,10 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        # No configuration is read but settings, and these need a restart: nothing to do.
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
 
@@ -73,12 +77,18 @@ def url_of(sock: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-async def serve(settings: Settings, state: Path, sock: socket.socket, own_files: Path) -> None:
+async def serve(
+    settings: Settings, follow: Follow, state: Path, sock: socket.socket, own_files: Path, clock: RedisClock
+) -> None:
     """Answers and announces until a signal."""
+    conditions = Conditions(clock.seconds)
+    background = Background(conditions, wall=clock.seconds)
     partitions = Partitions(state, settings.secret, own_files)
-    queries = QueryServer(partitions, settings.secret)
+    queries = QueryServer(partitions, settings.secret, leashed(signal.SIGKILL, [*COMMAND]))
     redis = redis_client(settings.redis)
-    announcer = Announcer(redis, partitions, state, url_of(sock))
+    announcer = Announcer(
+        redis, partitions, state, url_of(sock), clock=clock, conditions=conditions, rules=settings.rules
+    )
     config = uvicorn.Config(
         queries.app(),
         loop="none",
@@ -93,18 +103,19 @@ async def serve(settings: Settings, state: Path, sock: socket.socket, own_files:
         log_level=settings.log_level,
         log_config=None,
     )
-    announcing = asyncio.create_task(announcer.run(), name="announcer")
-    serving = asyncio.create_task(Server(config).serve([sock]), name="server")
+    beside = [
+        background.task("announcer", announcer.run),
+        background.task("clock", lambda: keep_time(redis, clock, conditions)),
+        # Only settings are of use here, and these take effect with the next start.
+        background.task("reload", lambda: follow(conditions, lambda _: None)),
+    ]
     try:
-        # A bug in either ends the process, and its parent starts it again.
-        done, _ = await asyncio.wait((announcing, serving), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await Server(config).serve([sock])
     finally:
-        announcing.cancel()
-        serving.cancel()
-        await asyncio.gather(announcing, serving, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await announcer.stop()
         await redis.aclose()
-        queries.close()
+        await queries.close()
         partitions.close()

@@ -6,12 +6,15 @@ A role whose server the settings name elsewhere only waits for the end, so that 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
 import click
 
-from cli.config import load_settings
+from app.settings import PREFIX
+from cli import hangup
+from cli.role_configuration import settings_beside
 from cli.supervisor import Role, Supervisor, reports_role
 
 STAGE_OF = {
@@ -31,21 +34,23 @@ STAGE_OF = {
 @click.pass_context
 def command(ctx: click.Context, role: str, arguments: tuple[str, ...]) -> None:
     """Run ROLE, with ARGUMENTS of its command, and start it again when it dies."""
-    settings = load_settings()
+    settings = settings_beside()
     if role in ("kafka", "redis") and getattr(settings, role):
         click.echo(f"REPORTS_{role.upper()} is set: no own server is needed")
         roles = []
     else:
         roles = [reports_role(role, STAGE_OF[role], [role, *arguments])]
-    ctx.exit(asyncio.run(_run(roles)))
+    # The data folder, so that a role finds what was accepted there while the file can't be read.
+    environ = dict(os.environ) | {f"{PREFIX}DATA": str(settings.data)}
+    ctx.exit(asyncio.run(_run(roles, environ)))
 
 
-async def _run(roles: list[Role]) -> int:
-    supervisor = Supervisor(roles, _say)
+async def _run(roles: list[Role], environ: dict[str, str]) -> int:
+    supervisor = Supervisor(roles, _say, environ=environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, supervisor.stop)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+    hangup.listen(loop, supervisor.reload)
     return await supervisor.run()
 
 

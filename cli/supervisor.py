@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from cli import hangup
 from cli.leash import leashed
 
 BACKOFF_FIRST_S = 0.2
@@ -48,7 +49,7 @@ STAGES: tuple[tuple[str, float], ...] = (
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-RELOADING_STAGES = ("api", "worker")
+RELOADING_STAGES = ("api", "worker", "query")
 
 
 class Role(NamedTuple):
@@ -95,7 +96,7 @@ class Supervisor:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Pass SIGHUP on to the roles that read reports.toml; one that doesn't know it ends and starts with the new."""
+        """Pass SIGHUP on to the roles that read reports.toml."""
         for role in self.roles:
             if role.stage in RELOADING_STAGES and role.name in self.processes:
                 _signal_leader(self.processes[role.name], signal.SIGHUP)
@@ -163,14 +164,15 @@ class Supervisor:
         # Not asyncio's own pipe: with that, wait() would wait for everybody who still holds its other end.
         reading, writing = os.pipe()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *leashed(role.death_signal, role.command),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                env=self._environ,
-                start_new_session=True,
-            )
+            with hangup.held():  # `reload` may come before the role listens
+                process = await asyncio.create_subprocess_exec(
+                    *leashed(role.death_signal, role.command),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    env=self._environ,
+                    start_new_session=True,
+                )
         except BaseException:
             os.close(reading)
             raise

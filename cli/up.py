@@ -27,8 +27,9 @@ import msgspec
 from app.errors import ConfigError, StateError
 from app.organisations import Organisations
 from app.settings import PREFIX, Settings
+from cli import hangup
 from cli.addresses import read_address, withdraw_address
-from cli.config import load_configuration
+from cli.role_configuration import configuration_beside
 from cli.supervisor import Role, Supervisor, reports_role
 
 POLL_S = 0.1
@@ -52,7 +53,7 @@ def command(ctx: click.Context, aggregate: int, normalize: int) -> None:
 
 def run_up(*, aggregate: int, normalize: int, traffic: bool) -> int:
     """Run all roles until a signal; gives the exit status. Raises ConfigError or StateError before anything starts."""
-    settings, organisations = load_configuration()
+    settings, organisations = configuration_beside()
     settings = with_http_port(settings)
     with only_one(settings):
         for server in ("kafka", "redis"):
@@ -106,7 +107,9 @@ def only_one(settings: Settings) -> Iterator[None]:
 
 async def _run(settings: Settings, organisations: Organisations, roles: list[Role], traffic: bool) -> int:
     teller = Teller()
-    supervisor = Supervisor(roles, teller.say, environ=dict(os.environ) | {f"{PREFIX}HTTP": settings.http})
+    # The data folder, so that a role finds what was accepted there while the file can't be read.
+    own = {f"{PREFIX}HTTP": settings.http, f"{PREFIX}DATA": str(settings.data)}
+    supervisor = Supervisor(roles, teller.say, environ=dict(os.environ) | own)
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -119,7 +122,7 @@ async def _run(settings: Settings, organisations: Organisations, roles: list[Rol
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     # In a terminal SIGHUP says that it was closed; elsewhere, that reports.toml is to be read anew.
-    loop.add_signal_handler(signal.SIGHUP, end if sys.stdin and sys.stdin.isatty() else supervisor.reload)
+    hangup.listen(loop, end if sys.stdin and sys.stdin.isatty() else supervisor.reload)
     teller.say("reports", f"starting {', '.join(role.name for role in roles)}; data in {settings.data}")
     greeter = asyncio.create_task(_greet(settings, organisations, teller, supervisor, traffic))
     try:

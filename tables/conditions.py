@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -36,11 +37,17 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conditions:
-    """Those of one process. Not for use from several threads at once."""
+    """Those of one process. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._current: dict[tuple[str, int | None], Condition] = {}
+        self._sources: list[Callable[[], Iterable[Condition]]] = []
+        self._lock = threading.Lock()
+
+    def include(self, source: Callable[[], Iterable[Condition]]) -> None:
+        """Also what `source` says whenever somebody looks, from any thread; it logs by itself."""
+        self._sources.append(source)
 
     def set(
         self,
@@ -51,36 +58,42 @@ class Conditions:
         reason: str | None = None,
         progress: float | None = None,
     ) -> None:
-        before = self._current.get((code, partition))
-        since_ms = before.since_ms if before is not None else int(self._clock() * 1000)
-        condition = Condition(
-            code=code,
-            message=message,
-            since_ms=since_ms,
-            partition=partition,
-            reason=reason,
-            progress=progress,
-        )
-        self._current[code, partition] = condition
+        with self._lock:
+            before = self._current.get((code, partition))
+            since_ms = before.since_ms if before is not None else int(self._clock() * 1000)
+            condition = Condition(
+                code=code,
+                message=message,
+                since_ms=since_ms,
+                partition=partition,
+                reason=reason,
+                progress=progress,
+            )
+            self._current[code, partition] = condition
         if before is None or any(getattr(before, name) != getattr(condition, name) for name in _SAME):
             log.warning("%s: %s", code, message)
 
     def clear(self, code: str, partition: int | None = None) -> None:
         """Says that it is over; nothing where it wasn't set."""
-        if self._current.pop((code, partition), None) is not None:
+        with self._lock:
+            before = self._current.pop((code, partition), None)
+        if before is not None:
             log.info("%s: over%s", code, f" for partition {partition}" if partition is not None else "")
 
     def forget(self, partition: int) -> None:
         """The partition was given away: what is wrong with it is its next owner's to say."""
-        for key in [key for key in self._current if key[1] == partition]:
-            del self._current[key]
+        with self._lock:
+            for key in [key for key in self._current if key[1] == partition]:
+                del self._current[key]
 
     def has(self, code: str, partition: int | None = None) -> bool:
         return (code, partition) in self._current
 
     def current(self) -> tuple[Condition, ...]:
-        """In the order in which they were set first."""
-        return tuple(self._current.values())
+        """In the order in which they were set first, then those of the sources."""
+        with self._lock:
+            own = tuple(self._current.values())
+        return (*own, *(condition for source in self._sources for condition in source()))
 
 
 def worst(conditions: Iterable[Condition]) -> Condition | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +17,7 @@ from app.state import RecipientState, decode_state
 from tables import layout
 from tables.layout import CampaignRow, Meta, scan
 from tables.link_ends import Ends, ends_of
+from tables.own_files import OwnFiles
 from tables.reading import PartitionReader
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
@@ -58,12 +57,12 @@ class PagedReader(PartitionReader):
     def __init__(self, path: Path, own_files: Path | None = None) -> None:
         """`own_files`: the folder in which the reader makes one for its own files (`tables.own_files`)."""
         self._families: dict[str, Rdict] = {}
-        self._own_files = Path(tempfile.mkdtemp(prefix="campaign-reports-reader-", dir=own_files))
+        self._own_files = OwnFiles(own_files)
         try:
-            self._db = _open(path, self._own_files)
+            self._db = _open(path, self._own_files.path)
             self._db.try_catch_up_with_primary()
         except BaseException:
-            shutil.rmtree(self._own_files, ignore_errors=True)
+            self._own_files.close()
             raise
 
     def close(self) -> None:

@@ -15,8 +15,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -29,6 +27,7 @@ from app.verdicts import Rules
 from tables import layout
 from tables.layout import LAYOUT_VERSION
 from tables.lookups import PagedReader
+from tables.own_files import OwnFiles
 
 CACHE_BYTES: Final = 12 << 20
 TRIES: Final = 20
@@ -45,11 +44,11 @@ class Moment(PagedReader):
 
     def __init__(self, path: Path, cache: Cache) -> None:
         self._families: dict[str, Rdict] = {}
-        self._own_files = Path(tempfile.mkdtemp(prefix="campaign-reports-moment-"))
+        self._own_files = OwnFiles()
         try:
-            self._db = _open_whole(path, self._own_files, cache)
+            self._db = _open_whole(path, self._own_files.path, cache)
         except BaseException:
-            shutil.rmtree(self._own_files, ignore_errors=True)
+            self._own_files.close()
             raise
         try:
             self._rules = self._check(path)

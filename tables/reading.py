@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +14,7 @@ from app.verdicts import DEFAULT_RULES, Rules
 from tables import layout
 from tables.book import Book, read_book
 from tables.layout import CampaignRow, DayRow, Meta, scan
+from tables.own_files import OwnFiles
 from tables.people import Kind, sketches_between
 from tables.views import Fence
 
@@ -29,12 +28,12 @@ class PartitionReader:
     """Reads states, sums, log and index of one partition. Raises Exception where there is no database."""
 
     def __init__(self, path: Path) -> None:
-        self._own_files = Path(tempfile.mkdtemp(prefix="campaign-reports-reader-"))
+        self._own_files = OwnFiles()
         try:
-            self._db = layout.open_database(path, secondary=self._own_files)
+            self._db = layout.open_database(path, secondary=self._own_files.path)
             self._db.try_catch_up_with_primary()
         except BaseException:
-            shutil.rmtree(self._own_files, ignore_errors=True)
+            self._own_files.close()
             raise
 
     def __enter__(self) -> PartitionReader:
@@ -47,7 +46,7 @@ class PartitionReader:
 
     def close(self) -> None:
         self._db.close()
-        shutil.rmtree(self._own_files, ignore_errors=True)
+        self._own_files.close()
 
     def catch_up(self) -> None:
         """Moves to what the writer has written by now."""

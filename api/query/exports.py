@@ -2,7 +2,7 @@
 
 Rules:
 - A few at a time (`AT_ONCE`): each takes a core for as long as it runs. Whoever comes on top is told to come again.
-- When the reader is gone, or this process ends, the export's process is ended.
+- When the reader is gone, or this process ends, the export's process is ended, and its folder goes with it.
 - An export that fails breaks its answer off: no reader takes half of it for all.
 """
 
@@ -13,7 +13,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.query import export_wire, wire
 from api.query.export_wire import LENGTH_BYTES, MAX_HEAD, ExportHead, ExportJob, framed
+from tables.own_files import sweep
 
 log = logging.getLogger("reports.query")
 
@@ -38,7 +39,8 @@ class ExportFailed(Exception):
 
 
 class Exports:
-    def __init__(self, state: Path, token: str) -> None:
+    def __init__(self, state: Path, token: str, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._state = state
         self._token = token
         self.running: set[asyncio.subprocess.Process] = set()
@@ -55,7 +57,7 @@ class Exports:
         self._starting += 1
         try:
             process = await asyncio.create_subprocess_exec(
-                *COMMAND,
+                *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -96,6 +98,9 @@ class Exports:
         assert process.stderr is not None
         said = (await process.stderr.read()).decode("utf-8", "replace").strip()
         status = await process.wait()
+        if status:
+            # What it held went with it only if it had the time.
+            await asyncio.to_thread(sweep)
         if gone:
             log.info(
                 "an export was ended before it was done, its reader is gone: %s", said[-2_000:] or "no error"
@@ -105,11 +110,9 @@ class Exports:
         else:
             log.info("an export is done: %s", said)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends what runs."""
-        for process in self.running:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
+        await asyncio.gather(*(self.end(process) for process in list(self.running)))
 
 
 class _PassedOn(StreamingResponse):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
-from api.query.exports import Exports
+from api.query.exports import COMMAND, Exports
 from api.query.partitions import Missing, Partitions
 
 log = logging.getLogger("reports.query")
@@ -70,13 +70,14 @@ QUESTIONS: Final = {
 
 
 class QueryServer:
-    def __init__(self, partitions: Partitions, secret: bytes) -> None:
+    def __init__(self, partitions: Partitions, secret: bytes, export: Sequence[str] = COMMAND) -> None:
+        """`export`: the command line of an export's process."""
         self._partitions = partitions
         self._token = wire.token_of(secret).encode()
         self._books = Books()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="query")
         self._waiting = 0
-        self.exports = Exports(partitions.state, wire.token_of(secret))
+        self.exports = Exports(partitions.state, wire.token_of(secret), export)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -89,8 +90,8 @@ class QueryServer:
             ]
         )
 
-    def close(self) -> None:
-        self.exports.close()
+    async def close(self) -> None:
+        await self.exports.close()
         self._threads.shutdown(cancel_futures=True)
 
     def _endpoint(self, question: _Question) -> Callable[[Request], Any]:

@@ -16,17 +16,23 @@ from app.verdicts import Rules
 from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION
 from tables.presence import WORKERS, Presence, product_version
+from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock
 
 
 @contextlib.asynccontextmanager
 async def telling(url: str, held: set[int], conditions: Conditions) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(tell_presence(url, "parser", Rules(burst_links=5), lambda: held, conditions))
+    redis = redis_client(url)
+    task = asyncio.create_task(
+        tell_presence(redis, "parser", Rules(burst_links=5), lambda: held, conditions, RedisClock())
+    )
     try:
         yield task
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        await redis.aclose()
 
 
 async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:

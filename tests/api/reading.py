@@ -21,9 +21,11 @@ from app.facts import Detail, Entry, ErasedRecord, Fact, FactsRecord, RecipientK
 from app.user_agents import agent_id
 from cli.query import url_of
 from tables.cache import RecipientCache
+from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.redis_client import redis_client
+from tables.redis_clock import RedisClock
 from tables.view_writer import ViewWriter
 from tables.views import PARTITIONS as POSITIONS
 from tables.views import SECTION_PARTITIONS
@@ -160,7 +162,7 @@ async def query_process(state: Path, redis_url: str, *, secret: bytes = SECRET) 
         )  # fmt: skip
         serving_task = asyncio.create_task(server._serve([sock]))
         url = url_of(sock)
-        announcer = Announcer(redis, partitions, state, url)
+        announcer = Announcer(redis, partitions, state, url, clock=RedisClock(), conditions=Conditions())
         announcing = asyncio.create_task(announcer.run())
         try:
             async with asyncio.timeout(10):
@@ -174,7 +176,7 @@ async def query_process(state: Path, redis_url: str, *, secret: bytes = SECRET) 
             server.should_exit = True
             await asyncio.wait_for(serving_task, 10)
             await redis.aclose()
-            queries.close()
+            await queries.close()
             partitions.close()
 
 

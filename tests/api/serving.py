@@ -26,6 +26,8 @@ from app.organisations import ApiKey, Organisation, Organisations
 from app.settings import Settings
 from cli.api import Protocol, Server
 from cli.listening import listen
+from tables.background import Background
+from tables.conditions import Conditions
 from tables.redis_client import redis_client
 from tables.view_writer import Share, Update, ViewWriter
 from tables.views import NUMBERS, SECTIONS, DayPart, Fence, Labels, SummaryPart, ViewReader
@@ -230,6 +232,8 @@ async def serving(
     redis = redis_client(redis_url)
     views = ViewReader(redis, PARTITIONS)
     metrics = Metrics()
+    conditions = Conditions()
+    background = Background(conditions, lambda name: metrics.background_restarts.labels(name).inc())
     lag = Lag()
     context = Context(
         settings=Settings(
@@ -238,14 +242,24 @@ async def serving(
         organisations=organisations,
         secret=SECRET,
         redis=redis,
-        producer=producer or Producer(kafka, max_message_bytes=6_000_000),
+        producer=producer or Producer(kafka, max_message_bytes=6_000_000, background=background),
         views=views,
         lag=lag,  # type: ignore[arg-type]  # it has all that is used
-        hub=LiveHub(redis, views, lag, metrics, secret=SECRET, partitions=PARTITIONS),  # type: ignore[arg-type]
+        hub=LiveHub(
+            redis,
+            views,
+            lag,  # type: ignore[arg-type]
+            metrics,
+            background,
+            secret=SECRET,
+            partitions=PARTITIONS,
+        ),
         metrics=metrics,
+        conditions=conditions,
+        background=background,
     )
     if kafka == NO_KAFKA:
-        context.shares = NoShares(kafka)
+        context.shares = NoShares(kafka, background)
     with free_socket() as sock:
         config = uvicorn.Config(
             create_app(context),

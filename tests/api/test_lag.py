@@ -19,6 +19,7 @@ from app.report import Freshness
 from app.settings import Settings
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
 from app.verdicts import DEFAULT_RULES
+from tables.background import Background
 from tables.conditions import Condition
 from tables.presence import WORKERS, presence
 from tables.views import PARTITIONS
@@ -81,7 +82,7 @@ def positions(settings: Settings) -> Iterator[LogPositions]:
 
 @pytest.fixture
 def monitor(positions: LogPositions) -> LagMonitor:
-    return LagMonitor(positions, Metrics())
+    return LagMonitor(positions, Metrics(), Background())
 
 
 def measure(monitor: LagMonitor) -> LagReport:
@@ -200,7 +201,7 @@ def test_a_position_behind_the_end_is_stale(monitor: LagMonitor, settings: Setti
 
 def test_redis_away(settings: Settings) -> None:
     positions = LogPositions(settings.kafka, "redis://127.0.0.1:9/0", FACT_PARTITIONS)
-    report = measure(LagMonitor(positions, Metrics()))
+    report = measure(LagMonitor(positions, Metrics(), Background()))
     assert (report.stale, report.ready, report.lag_ms) == (True, True, None)
     positions.close()
 
@@ -209,7 +210,7 @@ def test_kafka_away(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.log_positions.ASK_S", 0.5)
     positions = LogPositions("127.0.0.1:9", redis_db, FACT_PARTITIONS)
     started = time.monotonic()
-    report = LagMonitor(positions, Metrics()).measure()
+    report = LagMonitor(positions, Metrics(), Background()).measure()
     assert (report.stale, report.ready) == (True, False)
     assert time.monotonic() - started < 3
     positions.close()
@@ -218,7 +219,7 @@ def test_kafka_away(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_thread_keeps_the_report_fresh(settings: Settings) -> None:
     positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS)
     metrics = Metrics()
-    monitor = LagMonitor(positions, metrics)
+    monitor = LagMonitor(positions, metrics, Background())
     assert monitor.report.stale
     monitor.start()
     try:
@@ -241,7 +242,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 
 def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
-    monitor = LagMonitor(positions, Metrics())
+    monitor = LagMonitor(positions, Metrics(), Background())
     monitor._report = LagReport(at_ms=1, lag_ms=0, stale=False, reason=None, ready=True)
     states = [(monitor.report.stale, monitor.report.ready)]
     monitor._finished_at -= SILENT_S + 1

@@ -11,6 +11,7 @@ import pytest
 from api.arrivals import Arrivals
 from app.organisations import ApiKey, Organisation, Organisations, Source
 from app.rhythm import QUARTER_MS, WEEK_QUARTERS, quarter_of
+from tables.background import Background
 from tables.redis_client import redis_client
 from tests.api.serving import Api, bearer, serving
 
@@ -99,7 +100,7 @@ async def test_counts_of_several_processes_and_after_a_restart(api: Api, redis_d
     for number in range(2):
         redis = redis_client(redis_db)
         process = Arrivals()
-        process.start(redis)
+        process.start(redis, Background())
         for _ in range(5):
             process.note(NEWS, "accepted", now_s - number)
         process.note(NEWS, "try_later", now_s)
@@ -152,7 +153,7 @@ async def test_without_redis_the_addresses_are_shown_and_nothing_waits() -> None
 async def test_times_are_caught_up_when_redis_is_back(redis_db: str) -> None:
     away, there = redis_client("redis://127.0.0.1:9/0"), redis_client(redis_db)
     arrivals = Arrivals()
-    arrivals.start(away)
+    arrivals.start(away, Background())
     now_s = time.time()
     arrivals.note(NEWS, "accepted", now_s)
     await arrivals.flush()

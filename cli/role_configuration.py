@@ -1,0 +1,194 @@
+"""The configuration of a role that runs for long: never a bad one, and always said where the file is bad.
+
+Rules:
+- The file is read at the start, and again on SIGHUP (`cli.hangup`). It is taken as a whole or refused as a whole.
+- What was accepted is kept in `<data>/run/accepted.toml`, so that a role that starts while the file is bad goes on with
+  what it had. There is no secret in it: the file only names them. A data folder that has none refuses to start.
+- A role that uses the settings only may lack secrets of organisations; where it does, its copy is one of its own.
+- A refused file is the condition `configuration_refused`. Settings hold until the process ends: `restart_needed` names
+  those that have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import click
+
+from app.errors import ConfigError
+from app.organisations import Organisations
+from app.settings import PREFIX, Settings, settings_from
+from cli import hangup
+from cli.config import (
+    ConfigFile,
+    config_path,
+    load_configuration,
+    load_for_settings,
+    parse_toml,
+    read_file,
+)
+from cli.logs import set_up_logging
+from tables.conditions import Conditions
+
+log = logging.getLogger("reports.configuration")
+
+ACCEPTED = "accepted.toml"
+ACCEPTED_SETTINGS = "accepted-settings.toml"
+
+Follow = Callable[[Conditions, Callable[[Organisations], None]], Awaitable[None]]
+"""`RoleConfiguration.follow`."""
+
+
+class RoleConfiguration:
+    """`settings` and `organisations` (none where only settings are wanted) as this process has them."""
+
+    def __init__(
+        self, environ: Mapping[str, str] | None = None, *, only_settings: bool = False, keep: bool = True
+    ) -> None:
+        """Raises ConfigError. `keep`: whether what is accepted is copied."""
+        self._environ = os.environ if environ is None else environ
+        self._only_settings = only_settings
+        self._keep = keep
+        self.refusal: str | None = None
+        """What is wrong with the file, where this process doesn't run on it."""
+        path = config_path(self._environ)
+        try:
+            self.settings, self.organisations = self._accept(path)
+        except ConfigError as error:
+            self.settings, self.organisations = self._of_copy(path, error)
+            self.refusal = str(error)
+        self._first = self.settings
+
+    def _accept(self, path: Path) -> tuple[Settings, Organisations]:
+        file = read_file(path)
+        settings, organisations, whole = self._judge(file)
+        if self._keep:
+            _keep(settings.data / "run" / (ACCEPTED if whole else ACCEPTED_SETTINGS), file.text)
+        return settings, organisations
+
+    def _judge(self, file: ConfigFile) -> tuple[Settings, Organisations, bool]:
+        if self._only_settings:
+            settings, whole = load_for_settings(self._environ, file=file)
+            return settings, Organisations(), whole
+        return *load_configuration(self._environ, file=file), True
+
+    def _of_copy(self, path: Path, refused: ConfigError) -> tuple[Settings, Organisations]:
+        """What was accepted last. Raises the refusal where there is nothing, or where that is no good either."""
+        folder = _data_folder(self._environ, path) / "run"
+        names = (ACCEPTED, ACCEPTED_SETTINGS) if self._only_settings else (ACCEPTED,)
+        copies = [folder / name for name in names if (folder / name).exists()]
+        for copy in sorted(copies, key=lambda one: one.stat().st_mtime, reverse=True):
+            with contextlib.suppress(ConfigError):
+                settings, organisations, _ = self._judge(read_file(copy))
+                return settings, organisations
+        raise refused
+
+    async def follow(self, conditions: Conditions, take: Callable[[Organisations], None]) -> None:
+        """Until cancelled: on SIGHUP reads the file again and hands its organisations to `take`."""
+        asked = asyncio.Event()
+        hangup.listen(asyncio.get_running_loop(), asked.set)
+        self._say(conditions)
+        while True:
+            await asked.wait()
+            asked.clear()
+            # In a thread: many organisations take longer than a request may wait.
+            await asyncio.to_thread(self.read_again)
+            self._say(conditions)
+            if self.refusal is None:
+                take(self.organisations)
+
+    def read_again(self) -> None:
+        """Takes over what the file says now, or says why not (`refusal`)."""
+        try:
+            self.settings, self.organisations = self._accept(config_path(self._environ))
+        except ConfigError as error:
+            self.refusal = str(error)
+            return
+        self.refusal = None
+        log.info("configuration read anew: %d organisations", len(self.organisations.by_id))
+
+    def changed_settings(self) -> list[str]:
+        """Names of the settings that are others than this process runs with."""
+        names = Settings.__struct_fields__
+        return [name for name in names if getattr(self.settings, name) != getattr(self._first, name)]
+
+    def _say(self, conditions: Conditions) -> None:
+        path = self._first.config
+        if self.refusal is None:
+            conditions.clear("configuration_refused")
+        else:
+            conditions.set(
+                "configuration_refused",
+                f"{path} is refused, and this process goes on with the last configuration that was accepted: "
+                f"{self.refusal}. Put it right (`reports check` says all that is wrong), then send SIGHUP",
+            )
+        if changed := self.changed_settings():
+            conditions.set(
+                "restart_needed",
+                f"{path} has other settings than this process runs with ({', '.join(changed)}): they take effect "
+                "when it is started again",
+            )
+        else:
+            conditions.clear("restart_needed")
+
+
+def begin_role(*, only_settings: bool = False) -> RoleConfiguration:
+    """The configuration and the log of a role. Raises ConfigError."""
+    configuration = RoleConfiguration(only_settings=only_settings)
+    set_up_logging(configuration.settings.log_level)
+    if configuration.refusal is not None:
+        log.error("starting with the last configuration that was accepted, since %s", configuration.refusal)
+    return configuration
+
+
+def settings_beside(environ: Mapping[str, str] | None = None) -> Settings:
+    """For parents and own servers, which have no conditions. Raises ConfigError."""
+    return _said(RoleConfiguration(environ, only_settings=True, keep=False)).settings
+
+
+def configuration_beside(environ: Mapping[str, str] | None = None) -> tuple[Settings, Organisations]:
+    """The same with the organisations."""
+    configuration = _said(RoleConfiguration(environ, keep=False))
+    return configuration.settings, configuration.organisations
+
+
+def _said(configuration: RoleConfiguration) -> RoleConfiguration:
+    if configuration.refusal is not None:
+        click.echo(
+            f"reports: {configuration.refusal}; going on with the last configuration that was accepted",
+            err=True,
+        )
+    return configuration
+
+
+def _data_folder(environ: Mapping[str, str], path: Path) -> Path:
+    """That of the environment or, as far as it can be read, of the bad file."""
+    data = settings_from(environ, {}).data
+    if not environ.get(f"{PREFIX}DATA"):
+        with contextlib.suppress(ConfigError):
+            table = parse_toml(read_file(path)).get("settings")
+            if isinstance(table, dict) and "data" in table:
+                data = settings_from(environ, {"data": table["data"]}).data
+    return data.absolute()
+
+
+def _keep(path: Path, text: bytes) -> None:
+    """Whole or not at all. That it can't be written is no reason not to run."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        if path.exists() and path.read_bytes() == text:
+            os.utime(path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        log.warning("the accepted configuration can't be kept in %s: %s", path, error.strerror)
