@@ -2,7 +2,7 @@
 
 Keys in column family `default`, `kind` being 2 * (0 opened, 1 clicked) + (1 where only human ones count):
 - `H`+campaign+kind(1)+unit(1)+time(4) → `tables.sketches.Sketch`
-- `h`+the same → hashes of 8 bytes that came since: the sketch itself is rewritten only when there are `TAIL` of them,
+- `h`+the same → hashes of 8 bytes that came since: the sketch itself is rewritten only when there are very many,
   or every batch would write 16 KiB for each.
 
 Rules:
@@ -23,9 +23,10 @@ from typing import Final, cast
 from rocksdict import Rdict
 
 from app import facts as f
-from app.facts import CampaignKey, Fact
+from app import keys
+from app.facts import CampaignKey, Entry, Fact, RecipientKey
 from app.fold import Place
-from app.state import UNCOUNTED
+from app.state import UNCOUNTED, RecipientState
 from app.verdicts import HUMAN, own_verdict
 from tables import layout
 from tables.layout import DAY_QUARTERS
@@ -33,7 +34,8 @@ from tables.sketches import Sketch, sparse
 
 QUARTER: Final = 0
 DAY: Final = 1
-TAIL: Final = 256
+_TOGETHER: Final = 10_000
+"""Facts that are added to sketches at once."""
 _QUARTER_MS: Final = 900_000
 _LAST: Final = 2**32 - 1
 
@@ -123,6 +125,54 @@ class People:
                     found.setdefault(name, set()).update(hashes)
         self._noted = {}
         return found
+
+
+class PeopleOf:
+    """The sketches that a campaign's recipients and log must have."""
+
+    def __init__(self, campaign: CampaignKey, org: str, secret: bytes) -> None:
+        self._campaign = campaign
+        self._org = org
+        self._secret = secret
+        self._people = People()
+        self._erased: dict[RecipientKey, int] = {}
+        self._sketches: dict[bytes, Sketch] = {}
+        self._added = 0
+        self.everybody = True
+        """Whether all are known: else there is somebody who was erased by an older version."""
+
+    def add(self, recipient: RecipientKey, state: RecipientState) -> None:
+        if state.erased:
+            self._erased[recipient] = state.person
+        for fact in state.facts:
+            self._add(recipient, state.address, fact)
+
+    def add_fallen(self, entry: Entry) -> None:
+        """Of the log: what is not in the state, which was added."""
+        self._add(entry.recipient, entry.address, entry.fact)
+
+    def _add(self, recipient: RecipientKey, address: str, fact: Fact) -> None:
+        if not is_counted(fact):
+            return
+        person = self._erased.get(recipient)
+        if person is None:
+            person = keys.person_id(self._secret, self._org, keys.normalise_address(address))
+        if not person:
+            self.everybody = False
+            return
+        self._people.note(self._campaign, fact, person)
+        self._added += 1
+        if self._added % _TOGETHER == 0:
+            self._flush()
+
+    def _flush(self) -> None:
+        for name, hashes in self._people.take().items():
+            self._sketches.setdefault(name, Sketch()).add(hashes)
+
+    def sketches(self) -> dict[bytes, Sketch]:
+        """By their keys."""
+        self._flush()
+        return self._sketches
 
 
 def sketches_of(db: Rdict, campaign: CampaignKey) -> dict[bytes, Sketch]:

@@ -18,7 +18,6 @@ from tables.layout import DAY_QUARTERS
 from tables.people import (
     DAY,
     QUARTER,
-    TAIL,
     Cell,
     Kind,
     People,
@@ -32,6 +31,8 @@ from tables.people import (
 )
 from tables.sketches import Sketch
 
+TAIL: Final = 256
+"""Hashes beside a sketch before it is written again: less than a sketch keeps as such."""
 CACHED: Final = 1_500
 """Sketches in memory, of each partition: 16 KiB each at most."""
 

@@ -31,7 +31,7 @@ STANDARD_ERROR_PERCENT: Final = 0.81
 SPARSE: Final = 1_500
 """Hashes that are kept as such: at 8 bytes each never larger than the registers (2,048 would be the same), and every
 quarter hour of a small campaign stays exact."""
-_SURELY_DENSE: Final = 2 * SPARSE
+SURELY_DENSE: Final = 2 * SPARSE
 """An estimate above it is not of `SPARSE` people: at so few the standard error is 0.6 %."""
 
 _MASK: Final = REGISTERS - 1
@@ -77,7 +77,7 @@ class Sketch:
             self._hashes = array("Q", [person for person in self._hashes if person not in gone])
             return True
         # One of fewer people may have to be sparse again.
-        return self.count() > _SURELY_DENSE and not any(
+        return self.count() > SURELY_DENSE and not any(
             _TOP - (person >> P).bit_length() >= self._registers[person & _MASK] for person in hashes
         )
 
