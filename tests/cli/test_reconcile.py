@@ -12,7 +12,7 @@ from rocksdict import Rdict
 from app import breakdown as b
 from app.contribution import METRICS
 from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Entry, Fact, FactsRecord, encode
-from app.keys import campaign_key, identity, recipient_key
+from app.keys import campaign_key, identity, recipient_key, secret_fingerprint
 from cli.reconcile import reconcile
 from cli.verifier.compare import Comparison
 from tables import layout
@@ -43,7 +43,7 @@ def database(tmp_path: Path) -> Path:
     entries += [entry(n, OPENED, AT_MS + n * 1_000_000) for n in range(0, 30, 2)]
     entries += [entry(n, CLICKED, AT_MS + n * 1_000_000) for n in range(0, 30, 5)]
     entries += [entry(1, OPENED, AT_MS + n * 1000) for n in range(260)]
-    meta = Meta(LAYOUT_VERSION, 0, 1, "topic", "secret", 0)
+    meta = Meta(LAYOUT_VERSION, 0, 1, "topic", secret_fingerprint(SECRET), 0)
     opened = PartitionDatabase(tmp_path / "0", meta, SECRET, RecipientCache(1000))
     for offset, start in enumerate(range(0, len(entries), 50)):
         record = FactsRecord(FACTS_VERSION, "acme", "spring", AT_MS, entries[start : start + 50])
@@ -55,7 +55,7 @@ def database(tmp_path: Path) -> Path:
 def differences(path: Path) -> dict[tuple[str, str], int]:
     result = Comparison()
     with PartitionReader(path) as reader:
-        assert list(reconcile(reader, "partition 0", None, result))[-1] == 30
+        assert list(reconcile(reader, "partition 0", None, result, SECRET))[-1] == 30
     return {place: cell.differences for place, cell in result.cells.items() if cell.differences}
 
 
@@ -66,7 +66,7 @@ def test_no_difference_where_there_is_none(database: Path) -> None:
 def test_only_the_campaign_that_was_asked_for(database: Path) -> None:
     result = Comparison()
     with PartitionReader(database) as reader:
-        assert list(reconcile(reader, "partition 0", "autumn", result)) == [0]
+        assert list(reconcile(reader, "partition 0", "autumn", result, SECRET)) == [0]
     assert result.cells == {}
 
 
