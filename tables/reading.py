@@ -54,10 +54,12 @@ class PartitionReader:
         self._db.try_catch_up_with_primary()
 
     def fence(self) -> Fence:
-        meta = self._db.get(layout.META)
-        offset = self._db.get(layout.OFFSET)
+        stored, offset = self._db.get(layout.META), self._db.get(layout.OFFSET)
+        meta = _meta_decoder.decode(stored) if stored else None
         return Fence(
-            _meta_decoder.decode(meta).generation if meta else 0, int.from_bytes(offset or b"", "big")
+            meta.generation if meta else 0,
+            int.from_bytes(offset or b"", "big"),
+            meta.topic_id if meta else "",
         )
 
     def rules(self) -> Rules:
