@@ -20,20 +20,23 @@ from typing import Any, Final
 
 import msgspec
 from faust.types import TP
+from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
+from agents.generations import Generations
 from agents.log_checks import LogInspector, check_codecs, check_position
 from agents.publish import Publisher
 from agents.slots import Slot
 from agents.watchdog import Watchdog
 from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
-from app.errors import StateError
+from app.errors import ReportsError, StateError
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
 from tables.background import Background
 from tables.cache import RecipientCache
 from tables.conditions import Conditions
+from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import read_request
@@ -67,10 +70,12 @@ class Aggregator:
         self._cache = RecipientCache(CACHED_RECIPIENTS)
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
+        self._installation = InstallationLog(settings.kafka)
         self.redis = redis_client(settings.redis, timeout_s=2.0)
+        self._writer = ViewWriter(self.redis)
         self.conditions = Conditions(clock.seconds)
         self.publisher = Publisher(
-            ViewWriter(self.redis), self.slot.member, settings.rules, self.conditions, clock
+            self._writer, self.slot.member, settings.rules, self.conditions, redis_clock=clock
         )
 
     async def open(self, partitions: set[int]) -> None:
@@ -88,15 +93,33 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
+        generations = await self._generations(new, topic_id, {p: ends[p].end for p in new})
         for partition in new:
-            database = await self._open(partition, topic_id)
+            database = await self._open(partition, topic_id, generations)
             check_position(partition, str(database.path), database.next_offset, ends[partition])
             self.databases[partition] = database
             self.positions[partition] = database.next_offset
-            self.publisher.add(database)
+            self.publisher.add(database, ends[partition].end)
         log.info("counting partitions %s", {p: self.positions[p] for p in new})
 
-    async def _open(self, partition: int, topic_id: str) -> PartitionDatabase:
+    async def _generations(self, partitions: list[int], topic_id: str, ends: dict[int, int]) -> Generations:
+        """What is known of the partitions' generations at their assignment."""
+        in_redis: dict[int, int] = {}
+        ahead: set[int] = set()
+        try:
+            in_redis = await self._writer.highest_generations(partitions)
+            fences = await self._writer.partition_fences(partitions)
+            for partition, fence in zip(partitions, fences, strict=True):
+                if fence is not None and fence.topic == topic_id and fence.offset > ends[partition]:
+                    ahead.add(partition)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("redis can't be asked for generations: %s", type(error).__name__)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            None, Generations, self._installation, self.slot.member, in_redis, ahead
+        )
+
+    async def _open(self, partition: int, topic_id: str, generations: Generations) -> PartitionDatabase:
         path = self.state / f"p{partition}"
         expected = Meta(
             LAYOUT_VERSION, partition, self.settings.partitions, topic_id,
@@ -108,8 +131,8 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(None, self._open_database, path, expected)
-            except StateError:
+                return await loop.run_in_executor(None, self._open_database, path, expected, generations)
+            except ReportsError:
                 raise
             except Exception as error:
                 # rocksdict raises plain Exceptions, told apart by RocksDB's words.
@@ -121,32 +144,40 @@ class Aggregator:
                     raise StateError(f"{path} is open in another process for {LOCK_WAIT_S:.0f} s") from error
             await asyncio.sleep(0.1)
 
-    def _open_database(self, path: Path, expected: Meta) -> PartitionDatabase:
+    def _open_database(self, path: Path, expected: Meta, generations: Generations) -> PartitionDatabase:
         """Opens a database, and rebuilds it first where that was asked for or was not finished."""
         request = read_request(self.state)
-        database = PartitionDatabase(path, expected, self.settings.secret, self._cache)
+        partition = expected.partition
+
+        def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
+            return PartitionDatabase(
+                path, meta, self.settings.secret, self._cache, lambda: generations.take(partition, above)
+            )
+
+        database = opened(expected)
         meta = database.meta
         if request.id and meta.rebuilt != request.id and request.from_log:
             database.close()
             shutil.rmtree(path)
-            anew = msgspec.structs.replace(expected, generation=meta.generation + 1, rebuilt=request.id)
-            log.info("partition %d is counted again from the log", expected.partition)
-            return PartitionDatabase(path, anew, self.settings.secret, self._cache)
+            log.info("partition %d is counted again from the log", partition)
+            return opened(msgspec.structs.replace(expected, rebuilt=request.id), meta.generation)
         if meta.rebuilding or (request.id and meta.rebuilt != request.id):
             # Without a request it goes on by the rules that the unfinished one had.
             rules = self.settings.rules if request.id else meta.rules
-            log.info("partition %d is rebuilt from its recipients", expected.partition)
+            log.info("partition %d is rebuilt from its recipients", partition)
 
             def say(done: int) -> None:
                 if done % _SAY_EVERY == 0:
-                    log.info("partition %d: %d recipients rebuilt", expected.partition, done)
+                    log.info("partition %d: %d recipients rebuilt", partition, done)
 
-            database.rebuild(rules, request.id, say)
-        elif meta.rules != self.settings.rules:
+            database.rebuild(rules, request.id, generations.take(partition, meta.generation), say)
+        elif generations.is_passed(partition, meta.generation):
+            database.take_generation(generations.take(partition, meta.generation))
+        if meta.rules != self.settings.rules and database.meta.rules == meta.rules:
             log.warning(
                 "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "
                 "settings' to its history",
-                expected.partition,
+                partition,
             )
         return database
 
@@ -200,7 +231,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
         datadir=str(state / "faust"),
     )
     app.positions = aggregator.positions
-    watchdog = Watchdog(app, FACTS, lambda: aggregator.positions)
+    watchdog = Watchdog(app, FACTS, lambda: aggregator.positions, aggregator.publisher.idle_s)
     # For those who watch the lag with Kafka's own tools; reading never starts from it.
     committer = Committer(app, FACTS, lambda: aggregator.positions, COMMIT_S)
     topic = app.topic(FACTS, acks=False, key_serializer="raw", value_serializer="raw", value_type=bytes)

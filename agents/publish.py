@@ -1,15 +1,13 @@
-"""Publishes what the fold has changed: from the partition databases to the views in Redis.
+"""Publishes what the fold has changed: from the partition databases to the views in Redis (`agents.publication`).
 
 Rules:
-1. What a batch touched is marked; a flush publishes absolute values as of the database's next offset, then moves the
-   partition's offset in Redis. Marks are dropped only after Redis has answered.
-2. If the partition's offset in Redis isn't what this worker wrote last (a new worker, Redis emptied or restored), the
-   views are repaired: everything touched since that offset is published again.
-3. If Redis is ahead of the database (it is being counted again from an earlier offset, or another worker owns the
-   partition by now), nothing is published until the database has caught up.
-4. The rows of the sections are larger and go their own way: a channel of its own with offsets of its own, at most every
-   `SECTIONS_S` and never for more than a tenth of the time.
-5. Redis being away is no error: marks stay, and the next flush tries again.
+1. A flush publishes what batches touched, of all partitions together; a partition whose position in Redis isn't what
+   this worker wrote last (a new worker, Redis emptied or restored, an error on the way) is repaired, a slice at a time.
+   No partition waits for the repair of another one, and none is hurt by an error in another's.
+2. If Redis is ahead of a database, nothing is published until it has caught up (`why_withheld`), and that is said.
+3. The rows of the sections are larger and go their own way: a channel of its own with positions of its own, at most
+   every `SECTIONS_S` and never for more than a tenth of the time.
+4. Redis being unavailable is no error: the next step tries again.
 """
 
 from __future__ import annotations
@@ -19,109 +17,39 @@ import contextlib
 import logging
 import time
 from collections import deque
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agents.publication import Budget, Flight, NumbersOfPartition, SectionsOfPartition
 from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
 from tables.redis_clock import RedisClock
-from tables.section_parts import PUBLISHED, pack_part, section_part
-from tables.view_writer import Call, Share, Update, ViewWriter
-from tables.views import NUMBERS, SECTIONS, Channel, Delays, Fence, Labels, Owner, SummaryPart
+from tables.view_writer import ViewWriter
+from tables.views import NUMBERS, SECTIONS, Channel, Delays, Owner
 
 log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.01
-"""Between two flushes under load: what comes meanwhile is published together."""
+"""Between two steps under load: what comes meanwhile is published together."""
 SECTIONS_S: Final = 0.25
 """What readers are promised; a section has up to 1,500 rows, and encoding them takes a millisecond or two."""
 SECTIONS_SHARE: Final = 10
 CHECK_S: Final = 1.0
+LONG_S: Final = 2.0
+"""A repair that takes longer is told."""
+WITHHELD: Final = "publication_withheld"
+REPAIRED: Final = "views_repaired"
+UNAVAILABLE: Final = "redis_unavailable"
+_UNANSWERED: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
+_ERRORS: Final = (RedisError, OSError, TimeoutError)
 _DELAY_SAMPLES: Final = 20_000
-_MINUTE_S: Final = 60.0
-
-
-class NumbersOfPartition:
-    """What of one partition is not in Redis yet: summaries, hours and labels."""
-
-    channel: Channel = NUMBERS
-
-    def __init__(self, database: PartitionDatabase, since_ms: int = 0) -> None:
-        self.database = database
-        self.since_ms = since_ms
-        self.marks = Applied()
-        self.published: Fence | None = None
-        """The offset this worker wrote last; None: not known, repair first."""
-
-    def fence(self) -> Fence:
-        return Fence(self.database.generation, self.database.next_offset)
-
-    def mark(self, applied: Applied) -> None:
-        for campaign, days in applied.days.items():
-            self.marks.days.setdefault(campaign, set()).update(days)
-        self.marks.labels |= applied.labels
-        self.marks.accepted_at_ms += applied.accepted_at_ms
-
-    def take(self) -> Applied:
-        """The marks, which are dropped."""
-        marks, self.marks = self.marks, Applied()
-        return marks
-
-    def encode(self, writer: ViewWriter, marks: Applied) -> list[Call]:
-        """Absolute values as the database has them now."""
-        updates = []
-        sums = self.database.aggregates
-        for campaign in marks.days.keys() | marks.labels:
-            row = sums.campaign_row(campaign)
-            if row is None:
-                continue
-            update = Update(
-                key=campaign,
-                org=row.org,
-                campaign=row.campaign,
-                summary=SummaryPart(row.as_of_ms, row.patterns, row.totals, row.overflow),
-                days={day: sums.day_row(campaign, day).quarters for day in marks.days.get(campaign, ())},
-            )
-            if campaign in marks.labels and (labels := sums.labels_row(campaign)) is not None:
-                update.labels = Labels(labels.name, labels.subject, labels.fields)
-            updates.append(update)
-        return writer.encode(self.database.partition, self.fence(), updates)
-
-
-class SectionsOfPartition(NumbersOfPartition):
-    """The same for the rows of the sections."""
-
-    channel = SECTIONS
-
-    def mark(self, applied: Applied) -> None:
-        for campaign, sections in applied.sections.items():
-            self.marks.sections.setdefault(campaign, set()).update(sections)
-
-    def encode(self, writer: ViewWriter, marks: Applied) -> list[Call]:
-        updates = []
-        for campaign, sections in marks.sections.items():
-            row = self.database.aggregates.campaign_row(campaign)
-            if row is None:
-                continue
-            book = self.database.aggregates.book(campaign)
-            parts = {
-                section: pack_part(section_part(book, section))
-                for section in sections
-                if section in PUBLISHED
-            }
-            updates.append((campaign, row.org, row.campaign, parts))
-        return writer.encode_sections(self.database.partition, self.fence(), updates)
-
-
-class _Taken(NamedTuple):
-    """Marks that are on their way to Redis."""
-
-    part: NumbersOfPartition
-    share: Share
-    marks: Applied
+_MINUTE_S: Final = 60
 
 
 class Publisher:
@@ -133,197 +61,339 @@ class Publisher:
         worker: str,
         rules: Rules = DEFAULT_RULES,
         conditions: Conditions | None = None,
-        clock: RedisClock | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        redis_clock: RedisClock | None = None,
     ) -> None:
         """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
-        self._clock = clock if clock is not None else RedisClock()
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
         self._rules = rules
-        self._since_ms = self._clock.now_ms()
-        self._partitions: dict[int, NumbersOfPartition] = {}
-        self._sections: dict[int, NumbersOfPartition] = {}
-        self._sections_at = 0.0
-        self._due: asyncio.TimerHandle | None = None
-        self._marked = asyncio.Event()
+        self._clock = clock
+        self._redis_clock = redis_clock if redis_clock is not None else RedisClock()
+        self._since_ms = self._redis_clock.now_ms()
+        self._parts: dict[Channel, dict[int, NumbersOfPartition]] = {NUMBERS: {}, SECTIONS: {}}
+        self._marked = {channel: asyncio.Event() for channel in self._parts}
+        self._failing: dict[str, str] = {}
         self._delays: deque[tuple[float, int]] = deque(maxlen=_DELAY_SAMPLES)
-        self._counted: deque[tuple[float, int]] = deque()
-        self._reachable = True
+        self._counted: deque[tuple[int, int]] = deque(maxlen=_MINUTE_S + 1)
+        """(second, facts counted in it)."""
         self._older_formats = True
         """What earlier versions published may still be there."""
+        self.counters = dict.fromkeys((WITHHELD, REPAIRED, UNAVAILABLE), 0)
+        """How often each of them happened since the start."""
 
-    def add(self, database: PartitionDatabase) -> None:
-        now_ms = self._clock.now_ms()
-        self._partitions[database.partition] = NumbersOfPartition(database, now_ms)
-        self._sections[database.partition] = SectionsOfPartition(database, now_ms)
-        self._marked.set()
+    def add(self, database: PartitionDatabase, log_end: int | None = None) -> None:
+        """`log_end`: the offset behind the log's last record when the partition was assigned."""
+        for kind in (NumbersOfPartition, SectionsOfPartition):
+            self._parts[kind.channel][database.partition] = kind(
+                database, log_end, self._clock, self._redis_clock.now_ms()
+            )
+        self._wake()
 
     def remove(self, partition: int) -> None:
-        self._partitions.pop(partition, None)
-        self._sections.pop(partition, None)
+        for parts in self._parts.values():
+            if (part := parts.pop(partition, None)) is not None:
+                part.close()
 
     def mark(self, partition: int, applied: Applied) -> None:
         """Takes over what a batch changed."""
-        self._partitions[partition].mark(applied)
-        self._sections[partition].mark(applied)
-        self._counted.append((time.monotonic(), applied.facts))
-        self._marked.set()
+        for parts in self._parts.values():
+            parts[partition].mark(applied)
+        second = int(self._clock())
+        if self._counted and self._counted[-1][0] == second:
+            self._counted[-1] = (second, self._counted[-1][1] + applied.facts)
+        else:
+            self._counted.append((second, applied.facts))
+        self._wake()
+
+    def _wake(self) -> None:
+        for event in self._marked.values():
+            event.set()
+
+    # The loops
 
     async def run(self) -> None:
         """Publishes until cancelled."""
-        checked = 0.0
+        async with asyncio.TaskGroup() as group:
+            for channel in self._parts:
+                group.create_task(self._publish(channel), name=channel.positions)
+            group.create_task(self._tell_again_and_again(), name="announce")
+
+    async def _publish(self, channel: Channel) -> None:
+        checked_at = float("-inf")
+        marked = self._marked[channel]
         while True:
             # Not `wait_for`: in Python 3.11 it swallows a cancellation that comes in the same turn as the mark.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_S):
-                    await self._marked.wait()
-            self._marked.clear()
-            check = time.monotonic() - checked >= CHECK_S
-            try:
-                await self._flush(self._partitions)
-                await self._flush_sections()
-                if check:
-                    await self._check(self._partitions)
-                    await self._check(self._sections)
-                    checked = time.monotonic()
-                    await self._announce()
-                    await self._forget_older_formats()
-                if not self._reachable:
-                    log.info("redis answers again")
-                self._reachable = True
-            except (RedisError, OSError, TimeoutError) as error:
-                if self._reachable:
-                    log.warning("redis does not answer, views wait: %s", type(error).__name__)
-                self._reachable = False
+                    await marked.wait()
+            marked.clear()
+            began = time.monotonic()
+            check = began - checked_at >= CHECK_S
+            if await self.turn(channel, check=check):
+                marked.set()
+            if check:
+                checked_at = began
+            if channel.positions in self._failing:
                 await asyncio.sleep(CHECK_S / 2)
-                self._marked.set()
-            await asyncio.sleep(PAUSE_S)
+                marked.set()
+            took = time.monotonic() - began
+            if channel is SECTIONS:
+                # A repair takes half of the time, so that it comes to an end.
+                await asyncio.sleep(
+                    took
+                    if marked.is_set() and self._repairing(channel)
+                    else max(SECTIONS_S, SECTIONS_SHARE * took)
+                )
+            else:
+                await asyncio.sleep(max(PAUSE_S, took) if self._repairing(channel) else PAUSE_S)
 
-    async def _forget_older_formats(self) -> None:
-        """Once, when this version's own views are there."""
-        parts = [*self._partitions.values(), *self._sections.values()]
-        if self._older_formats and parts and all(part.published is not None for part in parts):
+    async def turn(self, channel: Channel, *, check: bool) -> bool:
+        """A step, and a look whether Redis was emptied; True: there is more to do at once."""
+        more = False
+        with self._redis_may_fail(channel.positions):
+            more = await self.step(channel)
+            if check:
+                await self.check(channel)
+        return more
+
+    def _repairing(self, channel: Channel) -> bool:
+        return any(part.flight is not None for part in self._parts[channel].values())
+
+    @contextlib.contextmanager
+    def _redis_may_fail(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except _ERRORS as error:
+            self._failing[what] = f"{type(error).__name__}: {error}"
+            self.counters[UNAVAILABLE] += 1
+            self._conditions.set(
+                UNAVAILABLE,
+                f"Redis doesn't take the numbers ({type(error).__name__}): they are counted, and published once it "
+                f"does: see that it runs, has memory left and may be written to. It said: {str(error)[:200]}",
+                reason="the numbers can't be published at the moment",
+            )
+        else:
+            self._failing.pop(what, None)
+            if not self._failing:
+                self._conditions.clear(UNAVAILABLE)
+
+    # Steps
+
+    async def step(self, channel: Channel) -> bool:
+        """Publishes what is marked, and a slice of each repair; True: there is more to do at once.
+
+        Raises RedisError, OSError or TimeoutError; what was not confirmed then is published again.
+        """
+        parts = self._parts[channel]
+        errors: list[Exception] = []
+        try:
+            await self._flush([part for part in parts.values() if part.published is not None and part.due])
+        except _ERRORS as error:
+            errors.append(error)
+        more = False
+        for part in list(parts.values()):
+            if part.published is not None or part.closed or self._is_early(part):
+                continue
+            if errors and isinstance(errors[-1], _UNANSWERED):
+                break  # it would be the same for all of them, and each would wait for it
+            try:
+                more |= await self._repair(part)
+            except _ERRORS as error:
+                errors.append(error)
+            finally:
+                self._say(part.number)
+        if errors:
+            if any(isinstance(error, _UNANSWERED) for error in errors):
+                for part in parts.values():
+                    part.is_waiting_for_redis()
+            raise errors[0]
+        return more
+
+    def _is_early(self, part: NumbersOfPartition) -> bool:
+        """Whether Redis was asked for the position of one that is withheld a moment ago."""
+        return part.withheld is not None and self._clock() - part.asked_at < CHECK_S
+
+    async def _flush(self, parts: Sequence[NumbersOfPartition]) -> None:
+        """Publishes what is marked, of all these partitions together."""
+        flights = [part.begin() for part in parts]
+        try:
+            while left := [flight for flight in flights if not flight.over]:
+                began = time.monotonic()
+                await self._send(left)
+                if not all(flight.over for flight in left):
+                    await asyncio.sleep(time.monotonic() - began)  # counting goes on meanwhile
+        finally:
+            for flight in flights:
+                self._land(flight)
+
+    async def _send(self, flights: Sequence[Flight]) -> None:
+        """A slice: as much of these as fits into one."""
+        budget = Budget(self._clock)
+        taken: list[Flight] = []
+        for flight in flights:
+            taken.append(flight)
+            flight.encode(self._writer, budget)
+            if budget.spent:
+                break
+        moves = [flight.move() for flight in taken]
+        for flight, move, done in zip(
+            taken, moves, await self._writer.publish(budget.calls, moves), strict=True
+        ):
+            flight.moved(move, done)
+
+    def _land(self, flight: Flight) -> None:
+        accepted = flight.part.land(flight)
+        if flight.part.channel is NUMBERS:
+            now_ms, moment = self._redis_clock.now_ms(), self._clock()
+            self._delays.extend((moment, max(0, int(now_ms - at_ms))) for at_ms in accepted)
+        if not flight.part.closed and flight.part.due:
+            self._marked[flight.part.channel].set()
+
+    async def _repair(self, part: NumbersOfPartition) -> bool:
+        """A slice of a partition's repair; True: there is more to do at once."""
+        flight = part.flight
+        if flight is None:
+            begun = await self._writer.begin_repair(part.number, part.fence(), part.channel)
+            part.asked_at = self._clock()
+            was_withheld = part.withheld is not None
+            if part.closed:
+                return False
+            flight = part.begin_repair(begun)
+            if flight is None:
+                self.counters[WITHHELD] += not was_withheld
+                return False
+            self.counters[REPAIRED] += 1
+        landed = True
+        try:
+            await self._send([flight])
+            if flight.encoded and not flight.lost and not part.closed:
+                if flight.replaces:
+                    await self._writer.sweep(part.number, flight.after, part.channel)
+                    await self._send([flight])
+                flight.confirmed = await self._writer.end_repair(
+                    part.number, flight.known, flight.after, part.channel
+                )
+            landed = flight.over
+        finally:
+            if landed:
+                self._land(flight)
+        return not flight.over
+
+    async def check(self, channel: Channel) -> None:
+        """Sees in silence that Redis was emptied or restored."""
+        known = [part for part in self._parts[channel].values() if part.published is not None]
+        if not known:
+            return
+        before = [part.published for part in known]
+        stands = await self._writer.partition_fences([part.number for part in known], channel)
+        for part, published, stood in zip(known, before, stands, strict=True):
+            if stood != published and part.published == published and part.flight is None:
+                part.forget()
+                self._marked[channel].set()
+
+    # What those see who watch
+
+    def idle_s(self) -> float:
+        """For how long a publication has made no progress, though Redis answers and there is something to publish."""
+        return max((part.idle_s() for parts in self._parts.values() for part in parts.values()), default=0.0)
+
+    def _say(self, partition: int) -> None:
+        parts = [parts[partition] for parts in self._parts.values() if partition in parts]
+        withheld = next((part for part in parts if part.withheld is not None), None)
+        if withheld is None or withheld.withheld is None:
+            self._conditions.clear(WITHHELD, partition)
+        elif (needed := withheld.withheld.needed) is not None:
+            self._conditions.set(
+                WITHHELD,
+                f"partition {partition} is counted again and was published up to offset {needed} before: readers keep "
+                "those numbers until this database is as far; nothing is to be done",
+                partition=partition,
+                reason="a part of the numbers is counted again",
+                progress=withheld.database.next_offset / needed,
+            )
+        else:
+            self._conditions.set(
+                WITHHELD,
+                f"partition {partition}: Redis has numbers of a newer copy of its database (generation "
+                f"{withheld.withheld.generation}, this one has {withheld.database.generation}); if it is "
+                "still this worker's in a minute, the worker starts again and takes it over",
+                partition=partition,
+                reason="a part of the numbers is counted by another copy of its database",
+            )
+        slow = [
+            part.flight for part in parts
+            if part.flight is not None and self._clock() - part.flight.began_at > LONG_S
+        ]  # fmt: skip
+        if slow:
+            self._conditions.set(
+                REPAIRED,
+                f"the views of partition {partition} are published again; nothing is to be done",
+                partition=partition,
+                reason="a part of the numbers is published again",
+                progress=round(min(flight.progress for flight in slow), 2),
+            )
+        else:
+            self._conditions.clear(REPAIRED, partition)
+
+    async def _tell_again_and_again(self) -> None:
+        while True:
+            with self._redis_may_fail("announce"):
+                await self.announce()
+                await self._tidy()
+            await asyncio.sleep(CHECK_S)
+
+    async def _tidy(self) -> None:
+        """Deletes what nobody reads any more, once this worker's own views are there."""
+        parts = [part for parts in self._parts.values() for part in parts.values()]
+        if not parts or any(part.published is None for part in parts):
+            return
+        if self._older_formats:
             if gone := await self._writer.forget_older_formats():
                 log.info("%d keys of an earlier version's views were deleted", gone)
             self._older_formats = False
+        meta = parts[0].database.meta
+        if gone := await self._writer.forget_older_topics(meta.topic_id, meta.partitions):
+            log.info("%d keys of views of an earlier topic facts were deleted", gone)
 
-    async def _flush_sections(self) -> None:
-        now = time.monotonic()
-        if now < self._sections_at:
-            if self._due is None and any(p.fence() != p.published for p in self._sections.values()):
-                self._due = asyncio.get_running_loop().call_later(self._sections_at - now, self._marked.set)
-            return
-        self._due = None
-        await self._flush(self._sections)
-        took = time.monotonic() - now
-        self._sections_at = now + max(SECTIONS_S, SECTIONS_SHARE * took)
-
-    async def _flush(self, parts: dict[int, NumbersOfPartition]) -> None:
-        """Publishes what is marked, of all partitions in one round trip; repairs those whose offset isn't known."""
-        known: list[_Taken] = []
-        for part in list(parts.values()):
-            if part.published is None:
-                await self._repair(part, parts)
-            elif part.fence() != part.published:  # with nothing marked, too: what was counted were repeats
-                known.append(self._take(part, part.published))
-        if not known:
-            return
-        # Encoded before the first await: rows are changed in place by the next batch.
-        stands = await self._publish(known)
-        for taken, stood in zip(known, stands, strict=True):
-            taken.part.published = taken.share.after if stood == taken.share.after else None
-
-    async def _check(self, parts: dict[int, NumbersOfPartition]) -> None:
-        """Sees in silence that Redis was emptied or restored."""
-        known = [part for part in parts.values() if part.published is not None]
-        if not known:
-            return
-        numbers = [part.database.partition for part in known]
-        stands = await self._writer.partition_fences(numbers, known[0].channel)
-        for part, stood in zip(known, stands, strict=True):
-            if stood != part.published:
-                part.published = None
-                self._marked.set()
-
-    def _take(self, part: NumbersOfPartition, before: Fence | None) -> _Taken:
-        """Encodes what is marked, as of now, and drops the marks."""
-        marks = part.take()
-        share = Share(
-            partition=part.database.partition,
-            channel=part.channel,
-            calls=part.encode(self._writer, marks),
-            before=before,
-            after=part.fence(),
-        )
-        return _Taken(part, share, marks)
-
-    async def _publish(self, known: list[_Taken]) -> list[Fence | None]:
-        try:
-            stands = await self._writer.publish([taken.share for taken in known])
-        except BaseException:
-            for taken in known:
-                taken.part.mark(taken.marks)
-            raise
-        now, moment = self._clock.now_ms(), time.monotonic()
-        for taken in known:
-            self._delays.extend((moment, max(0, now - at)) for at in taken.marks.accepted_at_ms[-1000:])
-        return stands
-
-    async def _repair(self, part: NumbersOfPartition, parts: dict[int, NumbersOfPartition]) -> None:
-        number = part.database.partition
-        stands, token = await self._writer.begin_repair(number, part.channel)
-        if parts.get(number) is not part:
-            return
-        fence = part.fence()
-        if stands is not None and (stands > fence or stands.offset > fence.offset):
-            return  # being counted again: readers keep what they have until this has caught up
-        since = -1
-        if stands is not None:
-            since = stands.offset if stands.generation == fence.generation else 0
-        part.mark(part.database.touched_since(since))
-        taken = self._take(part, None)
-        await self._publish([taken])
-        if parts.get(number) is not part:
-            return
-        stands = await self._writer.end_repair(number, token, taken.share.after, part.channel)
-        part.published = taken.share.after if stands == taken.share.after else None
-        if part.published is not None:
-            log.info(
-                "%s of partition %d published again since offset %d",
-                part.channel.positions,
-                number,
-                max(since, 0),
-            )
-
-    async def _announce(self) -> None:
-        now_ms = self._clock.now_ms()
-        moment = time.monotonic()
+    async def announce(self) -> None:
+        """Tells who this worker is, what it holds and how quick it is."""
+        now_ms, moment = self._redis_clock.now_ms(), self._clock()
         while self._delays and self._delays[0][0] < moment - _MINUTE_S:
             self._delays.popleft()
-        while self._counted and self._counted[0][0] < moment - _MINUTE_S:
-            self._counted.popleft()
         ordered = sorted(delay for _, delay in self._delays)
-        counted = sum(facts for _, facts in self._counted)
-        since = min(_MINUTE_S, moment - self._counted[0][0]) if self._counted else _MINUTE_S
         await self._writer.announce(
             self._worker,
-            {
-                number: Owner(
-                    self._worker,
-                    str(part.database.path.absolute()),
-                    now_ms,
-                    part.since_ms,
-                    part.database.generation,
-                    part.database.meta.rules,
-                )
-                for number, part in self._partitions.items()
-            },
+            {number: self._owner(part, now_ms) for number, part in self._parts[NUMBERS].items()},
             Delays(
                 ordered[len(ordered) // 2] if ordered else None,
                 ordered[len(ordered) * 99 // 100] if ordered else None,
-                round(counted / max(since, 1.0), 1),
+                self._facts_per_s(moment),
                 now_ms,
             ),
-            presence(self._rules, self._since_ms, now_ms, conditions=self._conditions.current()),
+            presence(
+                self._rules,
+                self._since_ms,
+                now_ms,
+                conditions=self._conditions.current(),
+                counters=self.counters,
+            ),
         )
+
+    def _owner(self, part: NumbersOfPartition, now_ms: int) -> Owner:
+        return Owner(
+            self._worker,
+            str(part.database.path.absolute()),
+            now_ms,
+            part.since_ms,
+            part.database.generation,
+            part.database.meta.rules,
+            part.database.next_offset if part.withheld is not None else None,
+        )
+
+    def _facts_per_s(self, moment: float) -> float:
+        recent = [(second, facts) for second, facts in self._counted if second >= moment - _MINUTE_S]
+        if not recent:
+            return 0.0
+        return round(sum(facts for _, facts in recent) / max(moment - recent[0][0], 1.0), 1)

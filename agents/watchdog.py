@@ -4,6 +4,8 @@ Faust can stop consuming without an error and without an end (a recovery step th
 fetcher that crashed, a group that it can't join). Counting is then late, and nothing says so. The rules:
 - no assignment within `STALL_S` of the start, or a rebalance that lasts longer: end;
 - behind the log (or not knowing where its end is) and nothing counted for `STALL_S`: end;
+- something to publish, Redis answers, and no progress for `STALL_S`: end. (Also for a partition that is counted by a
+  copy with a higher generation: if it is this worker's, the next assignment gives it a higher one; else it is gone.)
 - the event loop doesn't run for `LOOP_S`: end, from a thread of its own.
 """
 
@@ -31,10 +33,18 @@ EXIT_STALLED: Final = 70
 
 
 class Watchdog:
-    """`positions` gives partition → next offset of what was consumed."""
+    """`positions` gives partition → next offset of what was consumed; `unpublished_s` for how long publication has made
+    no progress."""
 
-    def __init__(self, app: EngineApp, topic: str, positions: Callable[[], dict[int, int]]) -> None:
+    def __init__(
+        self,
+        app: EngineApp,
+        topic: str,
+        positions: Callable[[], dict[int, int]],
+        unpublished_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._app = app
+        self._unpublished_s = unpublished_s
         self._topic = topic
         self._positions = positions
         self._seen: dict[int, int] = {}
@@ -52,6 +62,9 @@ class Watchdog:
             self._look()
             if time.monotonic() - self._moved_at > STALL_S:
                 log.error("nothing consumed for %d s though there is something to do, ending", STALL_S)
+                os._exit(EXIT_STALLED)
+            if self._unpublished_s() > STALL_S:
+                log.error("nothing published for %d s though Redis answers, ending", STALL_S)
                 os._exit(EXIT_STALLED)
             await asyncio.sleep(1)
 

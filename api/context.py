@@ -68,7 +68,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.queries = self.hub.queries
-        self.campaigns = CampaignList(self.redis)
+        self.campaigns = CampaignList(self.redis, self.views)
         self.shares = ShareLog(self.settings.kafka, self.background)
         self.metrics.shares_fresh.set_function(lambda: float(self.shares.fresh))
 

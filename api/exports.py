@@ -154,7 +154,8 @@ async def open_export(queries: Queries, what: Asked, *, gzip: bool) -> ExportStr
         behind = {
             partition
             for partition, fence in stream.head.fences.items()
-            if partition in published and Fence(*fence) < published[partition]
+            if (stands := published.get(partition)) is not None
+            and Fence(*fence, stands.topic).is_behind(stands)
         }
         if behind:
             raise away(behind)

@@ -87,7 +87,6 @@ class LiveHub:
         partitions: int,
     ) -> None:
         self._views = views
-        self._partitions = partitions
         self._lag = lag
         self._metrics = metrics
         self._background = background
@@ -134,7 +133,7 @@ class LiveHub:
 
     async def not_found(self) -> ReportsError:
         """What to raise for a campaign that isn't there, or (Redis is being filled again) not there yet."""
-        if len(await self._views.partition_offsets()) < self._partitions:
+        if not await self._views.complete():
             return TryLater(2, "the report numbers are being put together again")
         return RejectRequest(404, "not_found", "no such campaign")
 

@@ -33,7 +33,7 @@ from tables.people import Kind
 from tables.redis_clock import time_ms
 from tables.section_merge import merge_parts, unpack_part
 from tables.sketches import Union
-from tables.views import PARTITIONS, Fence, fence_of
+from tables.views import PARTITIONS, Fence, fences_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -228,7 +228,8 @@ class Queries:
             partition
             for answer in answers
             for partition, fence in answer.fences.items()
-            if partition in published and Fence(*fence) < published[partition]
+            if (stands := published.get(partition)) is not None
+            and Fence(*fence, stands.topic).is_behind(stands)
         }
         if behind:
             raise away(behind)
@@ -257,8 +258,7 @@ class Queries:
             self._processes.pop(url).close()
         if missing := wanted.difference(*by_url.values()):
             raise away(missing)
-        published = {int(p): fence for p, text in offsets.items() if (fence := fence_of(text)) is not None}
-        return by_url, published
+        return by_url, fences_of(offsets)
 
     async def _post(
         self,

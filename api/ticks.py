@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from app.facts import CampaignKey
-from tables.views import TICK, ViewReader, report_name
+from tables.views import TICK, ViewReader
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -111,12 +111,9 @@ class Ticks:
         known = dict(self._versions())
         if not known:
             return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for key in known:
-                pipe.hget(report_name(key), "v")
-            stored = await pipe.execute()
-        for (key, version), text in zip(known.items(), stored, strict=True):
-            if text is None or int(text) != version:
+        stored = await self._views.versions(list(known))
+        for (key, version), now in zip(known.items(), stored, strict=True):
+            if now != version:
                 self._moved(key)
 
 

@@ -13,7 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -66,23 +67,31 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     """(offset, value) in the order of the log → what they add up to; None where there is no identity yet."""
     identity: Identity | None = None
     topics: Topics | None = None
-    generations: dict[int, int] = {}
-    for offset, value in records:
-        try:
-            record = _decoder.decode(value)
-        except msgspec.MsgspecError:
-            continue
+    records = list(records)
+    for _, record in _decoded(records):
         if isinstance(record, Identity):
             identity = identity or record
         elif isinstance(record, Topics):
             topics = record
-        else:
-            generations[record.partition] = max(
-                generations.get(record.partition, 0), generation_at(offset, record.above)
-            )
     if identity is None:
         return None
-    return Installation(identity=identity, topics=topics, generations=generations)
+    return Installation(identity=identity, topics=topics, generations=generations_of(records))
+
+
+def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
+    """Partition → the highest generation that was given to one of its databases, also before there is an identity."""
+    generations: dict[int, int] = {}
+    for offset, record in _decoded(records):
+        if isinstance(record, Generation):
+            given = generation_at(offset, record.above)
+            generations[record.partition] = max(generations.get(record.partition, 0), given)
+    return generations
+
+
+def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record]]:
+    for offset, value in records:
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield offset, _decoder.decode(value)
 
 
 def generation_at(offset: int, above: int) -> int:

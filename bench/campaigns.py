@@ -13,15 +13,17 @@ from urllib.parse import quote
 
 import msgspec
 
+from agents.log_checks import LogInspector
 from app.facts import OrgId
 from app.keys import campaign_key
 from app.settings import Settings
+from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import FIRST_DAY, summary_of
 from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tables.redis_client import redis_client
-from tables.view_writer import Share, Update, ViewWriter
+from tables.view_writer import Update, ViewWriter
 from tables.views import Fence, Labels
 from tests.support.stack import Stack
 
@@ -60,7 +62,8 @@ async def _publish(url: str, settings: Settings) -> None:
     writer = ViewWriter(redis)
     chance = random.Random(7)
     summary = summary_of(RECIPIENTS // settings.partitions)
-    fence = Fence(1, 1)
+    # Of the topic whose workers will say that all is there.
+    fence = Fence(1, 1, LogInspector(settings.kafka).topic_id(FACTS))
     for first in range(0, CAMPAIGNS, WRITTEN_TOGETHER):
         updates = []
         for number in range(first, first + WRITTEN_TOGETHER):
@@ -76,11 +79,8 @@ async def _publish(url: str, settings: Settings) -> None:
                     labels=Labels(title, subject),
                 )
             )
-        shares = [
-            Share(partition=p, calls=writer.encode(p, fence, updates), before=None, after=fence)
-            for p in range(settings.partitions)
-        ]
-        await writer.publish(shares)
+        for partition in range(settings.partitions):
+            await writer.publish(writer.encode(partition, fence, updates))
     await redis.aclose()
 
 

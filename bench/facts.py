@@ -13,7 +13,7 @@ from cli.topics import ensure_topics
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
-from tables.views import PARTITIONS
+from tables.views import PARTITIONS, fences_of
 from tests.support.stack import Stack
 
 FACTS = 600_000
@@ -48,7 +48,7 @@ def _drain(stack: Stack, written: dict[int, list[int]]) -> tuple[float, float]:
         began, at_first = 0.0, 0
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
-            stored = {int(p): int(text.partition(b":")[2]) for p, text in redis.hgetall(PARTITIONS).items()}
+            stored = {p: fence.offset for p, fence in fences_of(redis.hgetall(PARTITIONS)).items()}
             now = time.monotonic()
             counted = sum(cumulated[p][min(offset, ends[p])] for p, offset in stored.items() if p in ends)
             if not began and counted:

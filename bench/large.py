@@ -19,8 +19,8 @@ from app.tally import pack
 from tables.book import Book
 from tables.link_ends import Ends
 from tables.section_parts import PUBLISHED, pack_part, section_part
-from tables.view_writer import Share, Update, ViewWriter
-from tables.views import NUMBERS, SECTIONS, Fence, SummaryPart
+from tables.view_writer import Call, Update, ViewWriter
+from tables.views import Fence, SummaryPart
 
 LINKS: Final = 1_000
 CITIES: Final = 1_000
@@ -63,22 +63,16 @@ class Numbers:
                 counts[metric] += 1
                 self.summary.totals[metric] += 1
 
-    def share(self, writer: ViewWriter, who: Campaign, partition: int, fence: Fence) -> list[Share]:
-        """All of it as of `fence`, to be published. The offsets aren't moved: no worker is behind them."""
+    def share(self, writer: ViewWriter, who: Campaign, partition: int, fence: Fence) -> list[Call]:
+        """All of it as of `fence`, to be published."""
         update = Update(key=who.key, org=who.org, campaign=who.name, summary=self.summary, days=self.days)
         book = Book(self.names, self.rows.items(), self.ends.items())
         parts = {section: pack_part(section_part(book, section)) for section in PUBLISHED}
         sections = [(who.key, who.org, who.name, parts)]
         return [
-            Share(
-                partition=partition, channel=NUMBERS, before=None, after=fence,
-                calls=writer.encode(partition, fence, [update]),
-            ),
-            Share(
-                partition=partition, channel=SECTIONS, before=None, after=fence,
-                calls=writer.encode_sections(partition, fence, sections),
-            ),
-        ]  # fmt: skip
+            *writer.encode(partition, fence, [update]),
+            *writer.encode_sections(partition, fence, sections),
+        ]
 
 
 def summary_of(recipients: int) -> SummaryPart:

@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import cast
 
+from agents.log_checks import LogInspector
 from app.facts import OrgId
 from app.keys import campaign_key
 from app.settings import Settings
+from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import CITIES, DAYS, LINKS, Campaign, Numbers
 from cli.topics import ensure_topics
@@ -68,12 +70,14 @@ async def _publish(url: str, settings: Settings) -> dict[str, int]:
     writer = ViewWriter(redis)
     chance = random.Random(7)
     sizes = {}
+    # Of the topic whose workers will say that all is there.
+    fence = Fence(1, 1, LogInspector(settings.kafka).topic_id(FACTS))
     for name, recipients in RECIPIENTS.items():
         campaign = Campaign(campaign_key(settings.secret, OrgId("acme"), name), "acme", name)
         for partition in range(settings.partitions):
             numbers = Numbers(recipients // settings.partitions, chance)
-            await writer.publish(numbers.share(writer, campaign, partition, Fence(1, 1)))
-        keys = (report_name(campaign.key), sections_name(campaign.key))
+            await writer.publish(numbers.share(writer, campaign, partition, fence))
+        keys = (report_name(fence.topic, campaign.key), sections_name(fence.topic, campaign.key))
         used = [await redis.memory_usage(key, samples=0) for key in keys]
         sizes[name] = sum(cast(int, number) for number in used)
     await redis.aclose()

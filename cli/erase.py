@@ -27,7 +27,7 @@ from cli.config import load_configuration
 from cli.log_writer import LogWriter
 from cli.topics import ensure_topics
 from tables.redis_client import redis_client
-from tables.views import ViewReader, report_name
+from tables.views import ViewReader
 
 
 @click.command()
@@ -85,14 +85,15 @@ async def _campaigns(settings: Settings, org: str) -> list[str]:
     """Raises StateError where not all of them are known, or the secret is not the one that they were counted with."""
     redis = redis_client(settings.redis, timeout_s=5)
     try:
-        names = await ViewReader(redis, settings.partitions).every_campaign(org)
+        views = ViewReader(redis, settings.partitions)
+        names = await views.every_campaign(org)
         if names is None:
             raise StateError(
                 "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs (with "
                 f"{PREFIX}PARTITIONS={settings.partitions}), and erase again in a moment"
             )
         # Keys of another secret would be those of nobody, and nothing would be erased.
-        if names and not await redis.exists(report_name(campaign_key(settings.secret, org, names[0]))):
+        if names and await views.versions([campaign_key(settings.secret, org, names[0])]) == [None]:
             raise StateError(
                 f"{PREFIX}SECRET is not the one that the workers count with: set theirs (or {PREFIX}DATA to their "
                 "data folder) and erase again"

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, cast
 
 from app.campaign_search import folded, found
-from tables.views import Labels, campaigns_name, decode_labels, names_name, renames_name
+from tables.views import Labels, ViewReader, campaigns_name, decode_labels, names_name, renames_name
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -55,15 +55,17 @@ class _Directory(NamedTuple):
     """What of one organisation is searched, as of `stamp`."""
 
     stamp: tuple[str, bytes | None, int]
-    """Epoch, how often something was named, how many campaigns there are."""
+    """Epoch (another topic has another one), how often something was named, how many campaigns there are."""
     packed: Mapping[bytes, bytes]
     """Campaign → what it is called, as Redis has it."""
     texts: Mapping[str, str]
 
 
 class CampaignList:
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, views: ViewReader) -> None:
+        """`views`: knows which topic is the newest."""
         self._redis = redis
+        self._views = views
         self._directories: OrderedDict[str, _Directory] = OrderedDict()
 
     async def page(
@@ -83,13 +85,13 @@ class CampaignList:
         return CampaignPage([place.name.decode() for place in places[:limit]], last, matching)
 
     async def _count(self, org: str) -> int:
-        return int(await self._redis.zcard(campaigns_name(org)))
+        return int(await self._redis.zcard(campaigns_name(self._views.topic, org)))
 
     async def _places(self, org: str, names: Sequence[str]) -> list[Place]:
         """In the order of the list."""
         if not names:
             return []
-        times = await self._redis.zmscore(campaigns_name(org), list(names))
+        times = await self._redis.zmscore(campaigns_name(self._views.topic, org), list(names))
         there = zip(times, names, strict=True)
         return sorted((Place(int(at), name.encode()) for at, name in there if at is not None), reverse=True)
 
@@ -98,13 +100,14 @@ class CampaignList:
     ) -> list[Place]:
         """The first so many (of those that are wanted) after a place."""
         names = None if wanted is None else set(wanted)
+        key = campaigns_name(self._views.topic, org)
         step = count if names is None else max(count, STEP)
         rank = 0 if after is None else await self._rank(org, after)
         places: list[Place] = []
         while len(places) < count:
             rows = cast(
                 list[tuple[bytes, float]],
-                await self._redis.zrevrange(campaigns_name(org), rank, rank + step - 1, withscores=True),
+                await self._redis.zrevrange(key, rank, rank + step - 1, withscores=True),
             )
             places += (Place(int(at), name) for name, at in rows if names is None or name.decode() in names)
             if len(rows) < step:
@@ -116,16 +119,16 @@ class CampaignList:
         """How many stand before a place, or at it."""
         at = after.at_ms
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zcount(campaigns_name(org), f"({at}", "+inf")
-            pipe.zrevrangebyscore(campaigns_name(org), at, at)
+            pipe.zcount(campaigns_name(self._views.topic, org), f"({at}", "+inf")
+            pipe.zrevrangebyscore(campaigns_name(self._views.topic, org), at, at)
             found_: tuple[int, list[bytes]] = tuple(await pipe.execute())
         newer, same = found_
         return newer + sum(name >= after.name for name in same)
 
     async def _directory(self, org: str, epoch: str) -> _Directory:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(renames_name(org))
-            pipe.zcard(campaigns_name(org))
+            pipe.get(renames_name(self._views.topic, org))
+            pipe.zcard(campaigns_name(self._views.topic, org))
             renames, count = await pipe.execute()
         known = self._directories.get(org)
         if known is None or known.stamp != (epoch, renames, count):
@@ -138,9 +141,9 @@ class CampaignList:
 
     async def _read(self, org: str, epoch: str, before: _Directory | None) -> _Directory:
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.get(renames_name(org))
-            pipe.zrange(campaigns_name(org), 0, -1)
-            pipe.hgetall(names_name(org))
+            pipe.get(renames_name(self._views.topic, org))
+            pipe.zrange(campaigns_name(self._views.topic, org), 0, -1)
+            pipe.hgetall(names_name(self._views.topic, org))
             renames, members, packed = await pipe.execute()
         texts: dict[str, str] = {}
         for member in members:

@@ -19,6 +19,7 @@ from app.installation import (
     Record,
     encode,
     generation_at,
+    generations_of,
     installation_of,
 )
 from app.topics import INSTALLATION
@@ -89,7 +90,8 @@ class InstallationLog:
             {
                 "bootstrap.servers": self._kafka,
                 "client.id": "reports-installation",
-                "enable.idempotence": True,
+                # A record that is stored twice changes nothing; an idempotent producer takes half a second to begin.
+                "enable.idempotence": False,
                 "acks": "all",
                 "delivery.timeout.ms": int(ASK_S * 1000),
                 "allow.auto.create.topics": False,
@@ -116,10 +118,17 @@ class InstallationLog:
             )
         return offsets[0]
 
+    def generations(self) -> dict[int, int]:
+        """Partition → the highest generation that was given to one of its databases."""
+        return generations_of(self._records())
+
     def next_generation(self, partition: int, worker: str, *, known: int = 0, now_ms: int) -> int:
         """A generation above all that were ever given to the partition, and above `known`."""
-        installation = self.read()
-        above = max(known, installation.generations.get(partition, 0) if installation is not None else 0)
+        above = max(known, self.generations().get(partition, 0))
+        return self.give_generation(partition, worker, above=above, now_ms=now_ms)
+
+    def give_generation(self, partition: int, worker: str, *, above: int, now_ms: int) -> int:
+        """The same for one who has read `generations` and knows what the next one has to be above."""
         offset = self.append(Generation(partition=partition, above=above, worker=worker, at_ms=now_ms))
         return generation_at(offset, above)
 

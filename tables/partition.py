@@ -12,7 +12,7 @@ An error on the way leaves memory ahead of the disk, so it ends the process (`ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from rocksdict import WriteBatch
 from app import keys
 from app.contribution import NOTHING, contribution
 from app.erasure import blank
-from app.errors import StateError
+from app.errors import ReportsError, StateError
 from app.facts import (
     CLICKED,
     EXCLUDED,
@@ -36,7 +36,7 @@ from app.fold import Changes, empty_state, fold
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
 from tables import layout
-from tables.aggregates import Aggregates, campaign_decoder, day_decoder, labels_decoder
+from tables.aggregates import Aggregates, campaign_decoder
 from tables.batches import group
 from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
@@ -46,6 +46,7 @@ from tables.index import addressed_names, move_index, move_keys
 from tables.layout import COUNTING, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
 from tables.sums import Sums
+from tables.touched import Touched, touched_numbers, touched_sections
 
 _CACHED_KEYS: Final = 20_000
 REBUILT_TOGETHER: Final = 2_000
@@ -70,9 +71,18 @@ class Applied(msgspec.Struct):
 class PartitionDatabase:
     """One partition's database, opened for writing. Not for use from several threads."""
 
-    def __init__(self, path: Path, expected: Meta, secret: bytes, cache: RecipientCache) -> None:
+    def __init__(
+        self,
+        path: Path,
+        expected: Meta,
+        secret: bytes,
+        cache: RecipientCache,
+        new_generation: Callable[[], int] | None = None,
+    ) -> None:
         """Opens or creates the database. Raises StateError where it belongs to something else than `expected`
-        (whose generation doesn't matter), and Exception with "lock" in it while another process has it open."""
+        (whose generation doesn't matter), and Exception with "lock" in it while another process has it open.
+
+        `new_generation`: asked where the database is made now; without it, it has that of `expected`."""
         self.path = path
         self.partition = expected.partition
         self._secret = secret
@@ -88,8 +98,8 @@ class PartitionDatabase:
         self.aggregates = Aggregates(self._db, self._index, cache)
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
         try:
-            self.meta = self._check_meta(expected)
-        except StateError:
+            self.meta = self._check_meta(expected, new_generation)
+        except ReportsError:
             self.close()
             raise
         complete = self.meta.counting >= COUNTING
@@ -101,10 +111,12 @@ class PartitionDatabase:
     def generation(self) -> int:
         return self.meta.generation
 
-    def _check_meta(self, expected: Meta) -> Meta:
+    def _check_meta(self, expected: Meta, new_generation: Callable[[], int] | None) -> Meta:
         stored = self._db.get(layout.META)
         if stored is None:
             expected = msgspec.structs.replace(expected, counting=COUNTING)
+            if new_generation is not None:
+                expected = msgspec.structs.replace(expected, generation=new_generation())
             self._db.put(layout.META, encode(expected))
             return expected
         meta = _meta_decoder.decode(stored)
@@ -272,8 +284,8 @@ class PartitionDatabase:
         stored = self._recipients.get(layout.recipient_name(campaign, recipient))
         return decode_state(stored) if stored is not None else None
 
-    def rebuild(self, rules: Rules, request: str, say: Callable[[int], None]) -> None:
-        """Makes sums, sections, index and sketches anew from the recipients, by other rules, as the next generation.
+    def rebuild(self, rules: Rules, request: str, generation: int, say: Callable[[int], None]) -> None:
+        """Makes sums, sections, index and sketches anew from the recipients, by other rules, as another generation.
 
         `request` is noted as answered; `say` is told now and then how many recipients are done. Nothing else may use
         the database meanwhile. If it doesn't come to its end it has to be done again (`Meta.rebuilding`).
@@ -320,7 +332,7 @@ class PartitionDatabase:
         say(done)
         self.meta = msgspec.structs.replace(
             self.meta,
-            generation=self.meta.generation + 1,
+            generation=generation,
             rebuilding=False,
             rebuilt=request,
             counting=COUNTING,
@@ -333,25 +345,18 @@ class PartitionDatabase:
         states = (decode_state(stored) for _, stored in layout.scan(self._recipients, campaign))
         return not any(layout.is_nobody(state) for state in states)
 
-    def touched_since(self, offset: int) -> Applied:
-        """Campaigns and days whose last batch ended behind `offset`: what a view as of `offset` lacks."""
-        applied = Applied()
-        for name, stored in layout.scan(self._db, b"C"):
-            row = campaign_decoder.decode(stored)
-            if row.offset > offset:
-                campaign = CampaignKey(name[1:])
-                sections = {section for section, last in row.sections.items() if last > offset}
-                if sections:
-                    applied.sections[campaign] = sections
-                applied.days[campaign] = {
-                    int.from_bytes(day[9:], "big")
-                    for day, value in layout.scan(self._db, b"D" + campaign)
-                    if day_decoder.decode(value).offset > offset
-                }
-        for name, stored in layout.scan(self._db, b"L"):
-            if labels_decoder.decode(stored).offset > offset:
-                applied.labels.add(CampaignKey(name[1:]))
-        return applied
+    def touched_numbers(self, offset: int) -> Iterator[Touched]:
+        """See `tables.touched`. To be read on only while the database is open."""
+        return touched_numbers(self._db, offset)
+
+    def touched_sections(self, offset: int) -> Iterator[Touched]:
+        return touched_sections(self._db, offset)
+
+    def take_generation(self, generation: int) -> None:
+        """Goes on as a higher generation, which is on the disk before anything is published under it."""
+        self.meta = msgspec.structs.replace(self.meta, generation=generation)
+        self._db.put(layout.META, encode(self.meta))
+        self._db.flush_wal(True)
 
     def close(self) -> None:
         """Closes the database; another process may open it from then on."""

@@ -35,6 +35,8 @@ class Presence(msgspec.Struct, frozen=True):
     """Of topic `webhooks`, of a worker that parses. Who counts is named by the partitions themselves (`Owner`)."""
     conditions: tuple[Condition, ...] = ()
     """What is wrong with it at the moment."""
+    counters: dict[str, int] = {}
+    """How often something happened since it began, by its condition's code."""
 
 
 SILENT_MS: Final = 10_000
@@ -69,7 +71,9 @@ def presence(
     role: str = "aggregate",
     partitions: Iterable[int] = (),
     conditions: tuple[Condition, ...] = (),
+    counters: Mapping[str, int] | None = None,
 ) -> Presence:
     return Presence(
-        product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions
-    )
+        product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions,
+        dict(counters or {}),
+    )  # fmt: skip

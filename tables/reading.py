@@ -63,7 +63,11 @@ class PartitionReader:
     def fence(self) -> Fence:
         meta = self.meta()
         offset = self._db.get(layout.OFFSET)
-        return Fence(meta.generation if meta else 0, int.from_bytes(offset or b"", "big"))
+        return Fence(
+            meta.generation if meta else 0,
+            int.from_bytes(offset or b"", "big"),
+            meta.topic_id if meta else "",
+        )
 
     def rules(self) -> Rules:
         """The verdict rules that it is counted by."""

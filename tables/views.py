@@ -1,32 +1,37 @@
 """The report numbers in Redis: absolute values per campaign and partition, each behind its own fence.
 
 Redis never holds the only copy. `tables.view_writer` writes, `ViewReader` here reads. The keys, P being a partition
-of topic `facts`:
+of topic `facts` and T Kafka's id of that topic:
 - `cr:epoch`               a random word: another one means that Redis was emptied
-- `cr:v3:partitions`       hash P → "generation:offset": all facts below the offset are in the views
-- `cr:v3:repairs`          hash P → token of the repair under way
-- `cr:v3:partitions:sections`, `cr:v3:repairs:sections`: the same of the sections, published less often
+- `cr:v4:partitions`       hash P → position "generation:offset:T": all facts of T below the offset are in the views;
+  ":N" behind it while a publication that takes several steps is under way
+- `cr:v4:repairs`          hash P → token of the repair under way
+- `cr:v4:partitions:sections`, `cr:v4:repairs:sections`: the same of the sections, published less often
+- `cr:v4:topics`           set of all T of which there may be views
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
-- `cr:v3:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
+- `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
   "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day
-- `cr:v3:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
-- `cr:v3:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
-- `cr:v3:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v3:renames:<org>` counts how
-  often that hash changed (`tables.campaign_list`)
+- `cr:v4:T:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
+- `cr:v4:T:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
+- `cr:v4:T:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v4:T:renames:<org>` counts
+  how often that hash changed (`tables.campaign_list`)
 - channel `cr:tick`         "<campaign key>:<version>" whenever a view has changed
 
 Rules:
-1. A value older than the stored fence is refused by the script, so replays and zombie workers are harmless.
-2. A partition's offset moves only from the value that its worker wrote last. If something else stands there, Redis was
-   emptied or restored, and the worker publishes again what was touched since (`tables.publisher`).
-3. While a partition's offset is missing, its campaigns' sums are incomplete, and a reader says so (`complete`).
+1. A value older than the stored fence is refused by the script, and so is everything of a generation below that of the
+   partition's position: replays and zombie workers are harmless.
+2. A partition's position moves only from the value that its worker wrote last. If something else stands there, Redis
+   was emptied or restored, and the worker publishes again what was touched since (`agents.publication`).
+3. The newest topic is the one of the position with the highest generation: generations come from Kafka and rise. Views
+   of other topics are never shown; the workers delete them.
+4. While a partition's position is missing or of another topic, sums are incomplete, and a reader says so (`complete`).
 """
 
 from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -43,8 +48,9 @@ from tables.section_merge import merge_parts, unpack_part
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
-FORMAT_NUMBER: Final = 3
+FORMAT_NUMBER: Final = 4
 """Another format of what is packed in here gets another number: then all is published anew, and what earlier versions
 left is deleted (`ViewWriter.forget_older_formats`)."""
 FORMAT: Final = f"cr:v{FORMAT_NUMBER}:"
@@ -53,29 +59,35 @@ PARTITIONS: Final = FORMAT + "partitions"
 REPAIRS: Final = FORMAT + "repairs"
 SECTION_PARTITIONS: Final = FORMAT + "partitions:sections"
 SECTION_REPAIRS: Final = FORMAT + "repairs:sections"
+TOPICS: Final = FORMAT + "topics"
 OWNERS: Final = "cr:owners"
 DELAYS: Final = "cr:delays"
 TICK: Final = "cr:tick"
 
 
-def report_name(campaign: CampaignKey) -> str:
-    return FORMAT + "report:" + campaign.hex()
+def topic_prefix(topic: str) -> str:
+    """`topic`: Kafka's id, which has letters, digits, - and _ only."""
+    return f"{FORMAT}{topic}:"
 
 
-def sections_name(campaign: CampaignKey) -> str:
-    return FORMAT + "sections:" + campaign.hex()
+def report_name(topic: str, campaign: CampaignKey) -> str:
+    return topic_prefix(topic) + "report:" + campaign.hex()
 
 
-def campaigns_name(org: str) -> str:
-    return FORMAT + "campaigns:" + org
+def sections_name(topic: str, campaign: CampaignKey) -> str:
+    return topic_prefix(topic) + "sections:" + campaign.hex()
 
 
-def names_name(org: str) -> str:
-    return FORMAT + "names:" + org
+def campaigns_name(topic: str, org: str) -> str:
+    return topic_prefix(topic) + "campaigns:" + org
 
 
-def renames_name(org: str) -> str:
-    return FORMAT + "renames:" + org
+def names_name(topic: str, org: str) -> str:
+    return topic_prefix(topic) + "names:" + org
+
+
+def renames_name(topic: str, org: str) -> str:
+    return topic_prefix(topic) + "renames:" + org
 
 
 class SummaryPart(msgspec.Struct, array_like=True):
@@ -167,21 +179,53 @@ _day_part = msgspec.msgpack.Decoder(DayPart)
 decode_labels = msgspec.msgpack.Decoder(Labels).decode
 
 
-class Fence(msgspec.Struct, frozen=True, order=True):
-    """`generation` counts rebuilds of a partition's database, `offset` is the next one that it will count."""
+class Fence(msgspec.Struct, frozen=True):
+    """How far a partition is: of two, the one with the higher generation is the newer one, then the higher offset."""
 
     generation: int
+    """Of the partition's database. Each database that is made new or rebuilt has a higher one (`app.installation`)."""
     offset: int
+    """The next one that it will count."""
+    topic: str
+    """Kafka's id of `facts`: offsets of different topics have nothing to do with each other."""
 
     def text(self) -> str:
-        return f"{self.generation}:{self.offset}"
+        return f"{self.generation}:{self.offset}:{self.topic}"
+
+    def is_behind(self, published: Fence) -> bool:
+        """Whether a database that is so far lacks something of the published numbers."""
+        return self.generation < published.generation or self.offset < published.offset
 
 
 def fence_of(text: bytes | None) -> Fence | None:
-    if text is None:
+    """None where nothing stands, or nothing that can be read."""
+    parts = text.decode("utf-8", "replace").split(":") if text is not None else []
+    if len(parts) < 3 or not (parts[0].isdecimal() and parts[1].isdecimal()):
         return None
-    generation, _, offset = text.partition(b":")
-    return Fence(int(generation), int(offset))
+    return Fence(int(parts[0]), int(parts[1]), parts[2])
+
+
+def fences_of(stored: Mapping[bytes, bytes]) -> dict[int, Fence]:
+    """A hash of positions → partition → how far its published numbers go."""
+    return {
+        int(partition): fence
+        for partition, text in stored.items()
+        if partition.isdigit() and (fence := fence_of(text)) is not None
+    }
+
+
+def newest_topic(fences: Mapping[int, Fence]) -> str | None:
+    """None where nothing was published."""
+    newest = max(fences.values(), key=lambda fence: (fence.generation, fence.topic), default=None)
+    return newest.topic if newest is not None else None
+
+
+def complete(fences: Mapping[int, Fence], topic: str, partitions: int) -> bool:
+    """Whether every partition has published, and all of the same topic."""
+    return all(
+        (fence := fences.get(partition)) is not None and fence.topic == topic
+        for partition in range(partitions)
+    )
 
 
 class Channel(NamedTuple):
@@ -208,6 +252,8 @@ class Owner(msgspec.Struct, frozen=True):
     generation: int = 0
     rules: Rules | None = None
     """By which the partition's numbers are counted."""
+    reached: int | None = None
+    """While its numbers are withheld (Redis holds newer ones): the next offset that its database will count."""
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -220,44 +266,64 @@ class Delays(msgspec.Struct, frozen=True):
 
 
 class ViewReader:
-    """The API's side: sums the partitions' shares."""
+    """The API's side: sums the partitions' shares of the newest topic."""
 
     def __init__(self, redis: Redis, partitions: int) -> None:
         self._redis = redis
         self._partitions = partitions
         self._summary_fields = ["v", "org", "campaign", "labels", *(f"s:{p}" for p in range(partitions))]
+        self.topic = ""
+        """The newest topic, as it was read last."""
 
     async def epoch(self) -> str:
-        """Another epoch means that versions start anew: Redis was restarted, restored or emptied."""
+        """Another epoch means that versions start anew: Redis was restarted, restored or emptied, or another topic is
+        counted."""
         info: Mapping[str, Any] = await self._redis.info("server")
         await self._redis.set(EPOCH, secrets.token_hex(4), nx=True)
         word = cast(bytes, await self._redis.get(EPOCH))
-        return str(info["run_id"])[:8] + word.decode()
+        self._follow(await self.partition_offsets())
+        # Not the id itself: it may have a `-`, which parts epoch and version for those who watch.
+        return f"{info['run_id'][:8]}{word.decode()}{zlib.crc32(self.topic.encode()):08x}"
+
+    def _follow(self, fences: Mapping[int, Fence]) -> bool:
+        """Goes over to the newest topic; whether it is another one than before."""
+        newest = newest_topic(fences)
+        if newest is None or newest == self.topic:
+            return False
+        self.topic = newest
+        return True
 
     async def partition_offsets(self) -> dict[int, Fence]:
         """Partition → how far its published numbers go. A partition that is missing has published nothing yet."""
-        stored = cast(dict[bytes, bytes], await self._redis.hgetall(PARTITIONS))
-        return {int(p): fence for p, text in stored.items() if (fence := fence_of(text)) is not None}
+        return fences_of(cast(dict[bytes, bytes], await self._redis.hgetall(PARTITIONS)))
+
+    async def complete(self) -> bool:
+        """Whether what isn't there doesn't exist."""
+        fences = await self.partition_offsets()
+        self._follow(fences)
+        return complete(fences, self.topic, self._partitions)
 
     async def load(
         self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
     ) -> View | None:
         """A campaign's view, or None where nothing of it was ever published. `sections`: see `View.sections`."""
         parts = [(p, section) for section in sections for p in range(self._partitions)]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hlen(PARTITIONS)
+        names = [f"x:{p}:{section}" for p, section in parts]
+
+        def ask(pipe: Pipeline) -> None:
             if hours:
-                pipe.hgetall(report_name(campaign))
+                pipe.hgetall(report_name(self.topic, campaign))
             else:
-                pipe.hmget(report_name(campaign), self._summary_fields)
+                pipe.hmget(report_name(self.topic, campaign), self._summary_fields)
             if parts:
-                pipe.hlen(SECTION_PARTITIONS)
-                pipe.hmget(sections_name(campaign), [f"x:{p}:{section}" for p, section in parts])
-            known, answer, *rest = await pipe.execute()
+                pipe.hgetall(SECTION_PARTITIONS)
+                pipe.hmget(sections_name(self.topic, campaign), names)
+
+        known, (answer, *rest) = await self._of_newest(ask)
         fields: dict[bytes, bytes] = answer if hours else self._fields(answer)
-        view = view_of(fields, epoch=epoch, complete=known >= self._partitions, hours=hours)
+        view = view_of(fields, epoch=epoch, complete=known, hours=hours)
         if view is not None and rest:
-            view.complete = view.complete and rest[0] >= self._partitions
+            view.complete = known and complete(fences_of(rest[0]), self.topic, self._partitions)
             view.loaded = frozenset(sections)
             view.sections = merge_parts(
                 (partition, section, unpack_part(packed))
@@ -266,17 +332,39 @@ class ViewReader:
             )
         return view
 
+    async def _of_newest(
+        self, ask: Callable[[Pipeline], None], *, transaction: bool = False
+    ) -> tuple[bool, list[Any]]:
+        """Answers about the newest topic, and whether every partition has published of it; one round trip."""
+        while True:
+            async with self._redis.pipeline(transaction=transaction) as pipe:
+                pipe.hgetall(PARTITIONS)
+                ask(pipe)
+                stored, *answers = await pipe.execute()
+            fences = fences_of(stored)
+            # Once more where another topic has come, which is seldom and never twice in a row.
+            if not self._follow(fences):
+                return complete(fences, self.topic, self._partitions), answers
+
     async def load_summaries(self, campaigns: Sequence[CampaignKey], *, epoch: str) -> list[View | None]:
         """Views without hours and sections, as `load` gives them, in one round trip."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hlen(PARTITIONS)
+
+        def ask(pipe: Pipeline) -> None:
             for campaign in campaigns:
-                pipe.hmget(report_name(campaign), self._summary_fields)
-            known, *answers = await pipe.execute()
-        complete = known >= self._partitions
-        return [
-            view_of(self._fields(answer), epoch=epoch, complete=complete, hours=False) for answer in answers
-        ]
+                pipe.hmget(report_name(self.topic, campaign), self._summary_fields)
+
+        known, answers = await self._of_newest(ask)
+        return [view_of(self._fields(answer), epoch=epoch, complete=known, hours=False) for answer in answers]
+
+    async def versions(self, campaigns: Sequence[CampaignKey]) -> list[int | None]:
+        """The views' versions; None where there is none."""
+
+        def ask(pipe: Pipeline) -> None:
+            for campaign in campaigns:
+                pipe.hget(report_name(self.topic, campaign), "v")
+
+        _, answers = await self._of_newest(ask)
+        return [int(text) if text is not None else None for text in answers]
 
     def _fields(self, answer: Sequence[bytes | None]) -> dict[bytes, bytes]:
         """What HMGET of `_summary_fields` says."""
@@ -285,11 +373,12 @@ class ViewReader:
 
     async def every_campaign(self, org: str) -> list[str] | None:
         """Names of all of an organisation's campaigns; None where it can't be said (Redis is being filled again)."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hlen(PARTITIONS)
-            pipe.zrange(campaigns_name(org), 0, -1)
-            known, names = await pipe.execute()
-        return [name.decode() for name in names] if known >= self._partitions else None
+
+        def ask(pipe: Pipeline) -> None:
+            pipe.zrange(campaigns_name(self.topic, org), 0, -1)
+
+        known, (names,) = await self._of_newest(ask, transaction=True)
+        return [name.decode() for name in names] if known else None
 
 
 def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours: bool) -> View | None:

@@ -21,7 +21,7 @@ from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.redis_client import redis_client
 from tables.section_parts import PUBLISHED
-from tables.view_writer import Share, Update, ViewWriter
+from tables.view_writer import Move, Update, ViewWriter
 from tables.views import (
     PARTITIONS,
     SECTION_PARTITIONS,
@@ -77,7 +77,7 @@ async def reading(url: str) -> AsyncIterator[tuple[Redis, ViewReader]]:
 
 
 async def view_at(url: str, offset: int, *, complete: bool = True, timeout_s: float = 10) -> View:
-    """The view once the partition's offset is published."""
+    """The view once the partition's position is published."""
     async with reading(url) as (_, reader):
         async with asyncio.timeout(timeout_s):
             while True:
@@ -134,14 +134,14 @@ async def test_flushall_is_repaired_in_silence(redis_db: str, database: Partitio
 
 async def test_views_of_earlier_formats_are_deleted(redis_db: str, database: PartitionDatabase) -> None:
     async with reading(redis_db) as (redis, _):
-        old = {f"cr:v2:sections:{number}" for number in range(1_200)} | {"cr:v1:report:x", "cr:v2:partitions"}
-        kept = {"cr:v4:partitions", "cr:v22:partitions", "of others"}
+        old = {f"cr:v3:sections:{number}" for number in range(1_200)} | {"cr:v1:report:x", "cr:v3:partitions"}
+        kept = {"cr:v5:partitions", "cr:v33:partitions", "of others"}
         for name in ("cr:v1:partitions", *old, *kept):
             await redis.set(name, "x")
         async with publishing(redis_db, database) as publisher:
             publisher.mark(0, database.apply([(0, record(entry(f.OPENED, START_MS)))]))
             async with asyncio.timeout(10):
-                while await redis.exists("cr:v2:partitions"):  # noqa: ASYNC110  # the last of them
+                while await redis.exists("cr:v3:partitions"):  # noqa: ASYNC110  # the last of them
                     await asyncio.sleep(0.02)
         left = {name if isinstance(name, str) else name.decode() for name in await redis.keys()}
         assert kept < left and not left & old and PARTITIONS in left
@@ -217,15 +217,16 @@ async def test_a_zombies_older_values_are_refused(redis_db: str, database: Parti
     async with reading(redis_db) as (redis, reader):
         # Only now: the sections may have come a moment after the numbers, and with them another version.
         view = await reader.load(KEY, epoch="e", hours=True)
-        fields = await redis.hgetall(report_name(KEY))
+        fields = await redis.hgetall(report_name("topic", KEY))
         writer = ViewWriter(redis)
-        for older in (Fence(1, 0), Fence(0, 99)):
+        for older in (Fence(1, 0, "topic"), Fence(0, 99, "topic")):
             update = Update(key=KEY, org=ORG, campaign="spring", summary=SummaryPart(1, {}, [], []))
             calls = writer.encode(0, older, [update])
-            # It isn't what the partition's worker wrote last either, so the offset stays too.
-            share = Share(partition=0, calls=calls, before=Fence(1, 77), after=Fence(1, 78))
-            assert await writer.publish([share]) == [Fence(1, 1)]
-            assert await redis.hgetall(report_name(KEY)) == fields
+            # It isn't what the partition's worker wrote last either, so the position stays too.
+            move = Move(PARTITIONS, 0, "1:77:topic", "1:78:topic")
+            assert await writer.publish(calls, [move]) == [False]
+            assert await redis.hget(PARTITIONS, "0") == b"1:1:topic"
+            assert await redis.hgetall(report_name("topic", KEY)) == fields
         assert await reader.load(KEY, epoch="e", hours=True) == view
 
 
@@ -263,7 +264,7 @@ async def test_ending_it_while_it_is_marked_ends_it(redis_db: str, database: Par
     for _ in range(20):
         async with asyncio.timeout(5), publishing(redis_db, database) as publisher:
             await asyncio.sleep(0.1)  # nothing to do: it waits
-            publisher._marked.set()  # in the same turn as the end
+            publisher._wake()  # in the same turn as the end
 
 
 async def test_sections_are_published_and_repaired(redis_db: str, database: PartitionDatabase) -> None:
@@ -285,16 +286,16 @@ async def test_sections_are_published_and_repaired(redis_db: str, database: Part
                 b.VARIANT,
             }
             assert list(view.sections[b.LINK].names.values()) == [detail.link]
-            before = await redis.hgetall(sections_name(KEY))
+            before = await redis.hgetall(sections_name("topic", KEY))
             await redis.flushall()
         await sections_at(redis_db, 1)
         async with reading(redis_db) as (redis, _):
-            assert await redis.hgetall(sections_name(KEY)) == before
+            assert await redis.hgetall(sections_name("topic", KEY)) == before
 
 
 async def sections_at(url: str, offset: int) -> None:
     async with reading(url) as (redis, _), asyncio.timeout(10):
-        while await redis.hget(SECTION_PARTITIONS, "0") != f"1:{offset}".encode():  # noqa: ASYNC110
+        while await redis.hget(SECTION_PARTITIONS, "0") != f"1:{offset}:topic".encode():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

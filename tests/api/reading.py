@@ -120,7 +120,7 @@ class World:
                 while True:
                     stored: dict[bytes, bytes] = await self.redis.hgetall(name)  # type: ignore[assignment]
                     if all(
-                        stored.get(str(p).encode()) == f"{one.generation}:{one.next_offset}".encode()
+                        stored.get(str(p).encode()) == f"{one.generation}:{one.next_offset}:topic".encode()
                         for p, one in self.databases.items()
                     ):
                         break

@@ -29,11 +29,13 @@ from cli.listening import listen
 from tables.background import Background
 from tables.conditions import Conditions
 from tables.redis_client import redis_client
-from tables.view_writer import Share, Update, ViewWriter
+from tables.view_writer import Update, ViewWriter
 from tables.views import NUMBERS, SECTIONS, DayPart, Fence, Labels, SummaryPart, ViewReader
 
 SECRET = b"secret of the installation"
 PARTITIONS = 2
+TOPIC = "topic"
+"""Kafka's id of `facts`, as the published views have it."""
 NO_KAFKA = "127.0.0.1:9"
 HOUR = 1_790_000_000_000 // c.QUARTER_MS // 4 * 4
 """The first quarter of the hour in which the tests' mailings go out."""
@@ -91,8 +93,9 @@ class Worker:
         """All partitions have told how far they are: what isn't there doesn't exist."""
         for partition in range(PARTITIONS):
             for channel in (NUMBERS, SECTIONS):
-                _, token = await self.writer.begin_repair(partition, channel)
-                await self.writer.end_repair(partition, token, Fence(1, self._offsets[partition]), channel)
+                fence = Fence(1, self._offsets[partition], TOPIC)
+                begun = await self.writer.begin_repair(partition, fence, channel)
+                assert await self.writer.end_repair(partition, begun.token, fence, channel)
 
     async def publish(
         self,
@@ -115,9 +118,8 @@ class Worker:
             days=days,
             labels=labels,
         )
-        fence = Fence(1, self._offsets[partition])
-        calls = self.writer.encode(partition, fence, [update])
-        await self.writer.publish([Share(partition=partition, calls=calls, before=None, after=fence)])
+        fence = Fence(1, self._offsets[partition], TOPIC)
+        await self.writer.publish(self.writer.encode(partition, fence, [update]))
 
 
 def share(sent: int, opened: int, quarter: int = HOUR) -> tuple[SummaryPart, dict[int, DayPart]]:

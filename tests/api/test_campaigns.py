@@ -136,10 +136,10 @@ async def test_search_knows_what_is_new_and_newly_named(api: Api, redis_db: str)
     assert await names_of(api, search="sun") == ["c1"]
     # The same again is no news: nothing has to be read anew.
     redis = Redis.from_url(redis_db)
-    renames = await redis.get("cr:v3:renames:acme")
+    renames = await redis.get("cr:v4:topic:renames:acme")
     await api.worker.publish("c1", sent=2, labels=Labels("Summer", "Sun", {"subject": {"A": "x"}}))
     await api.worker.publish("c1", sent=3)
-    assert await redis.get("cr:v3:renames:acme") == renames
+    assert await redis.get("cr:v4:topic:renames:acme") == renames
     await redis.aclose()
 
 

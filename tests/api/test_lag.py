@@ -118,7 +118,7 @@ def commit(settings: Settings, partition: int, offset: int) -> None:
 
 def counted(settings: Settings, partition: int, offset: int) -> None:
     with redis.Redis.from_url(settings.redis) as client:
-        client.hset(PARTITIONS, str(partition), f"1:{offset}")
+        client.hset(PARTITIONS, str(partition), f"1:{offset}:topic")
 
 
 def test_an_empty_installation_is_not_behind(monitor: LagMonitor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from agents.publish import NumbersOfPartition, SectionsOfPartition
+from agents.publication import NumbersOfPartition, SectionsOfPartition
 from app.keys import campaign_key
 from tables.section_merge import merge_parts, unpack_part
 from tables.view_writer import FIELDS_AT, ViewWriter
@@ -22,9 +22,10 @@ def view(world: Databases, campaign: str) -> View:
         for part, target in (
             (NumbersOfPartition(database), fields), (SectionsOfPartition(database), sections),
         ):  # fmt: skip
-            part.mark(database.touched_since(-1))
-            for _, args in part.encode(writer, part.take()):
-                if args[5] == campaign_key(SECRET, ORG, campaign).hex():
+            for campaign_touched, what in filter(None, part.touched(-1)):
+                call = part.encode(writer, campaign_touched, what)
+                if call is not None and campaign_touched == campaign_key(SECRET, ORG, campaign):
+                    args = call[1]
                     target |= {b"org": str(args[3]).encode(), b"campaign": str(args[4]).encode()}
                     names, values = args[FIELDS_AT::2], args[FIELDS_AT + 1 :: 2]
                     target |= {

@@ -92,7 +92,7 @@ class Counting(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self) -> None:
-        self.base.rebuild(self.base.meta.rules, "request", lambda _: None)
+        self.base.rebuild(self.base.meta.rules, "request", self.base.generation + 1, lambda _: None)
 
     @rule()
     def reopen(self) -> None:

@@ -17,15 +17,16 @@ from app import facts as f
 from app import fold as folding
 from app import keys
 from app.errors import StateError
-from app.facts import CampaignRecord, Entry, ErasedRecord, FactsRecord, encode
+from app.facts import CampaignKey, CampaignRecord, Entry, ErasedRecord, FactsRecord, encode
 from app.state import encode_state
-from tables import layout
+from tables import layout, touched
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.link_ends import Ends
 from tables.partition import PartitionDatabase
 from tables.reading import PartitionReader
 from tables.sums import Sums
+from tables.touched import LABELS
 from tests.support.facts import KEY, ORG, SECRET, START_MS, entries, entry
 
 META = Meta(LAYOUT_VERSION, 0, 1, "topic-1", keys.secret_fingerprint(SECRET), 1)
@@ -302,12 +303,39 @@ def test_what_was_touched_since_an_offset(folder: Path) -> None:
     base.apply([(2, record("spring", [entry(f.CLICKED, START_MS + day_ms)]))])
     base.apply([(3, encode(CampaignRecord(1, ORG, "spring", START_MS, name="Spring")))])
     day = START_MS // day_ms
-    assert base.touched_since(0).days == {KEY: {day, day + 1}, other: {day}}
-    assert base.touched_since(1).days == {KEY: {day + 1}, other: {day}}
-    assert base.touched_since(2).days == {KEY: {day + 1}}
-    assert base.touched_since(3).days == {}
-    assert base.touched_since(3).labels == {KEY}
-    assert base.touched_since(4).labels == set()
+
+    def numbers(offset: int) -> list[tuple[CampaignKey, set[int]]]:
+        return sorted(
+            filter(None, base.touched_numbers(offset)), key=lambda found: (found[1] == {LABELS}, found[0])
+        )
+
+    first, second = sorted([(KEY, {day, day + 1}), (other, {day})])
+    assert numbers(-1) == numbers(0) == [first, second, (KEY, {LABELS})]
+    assert numbers(1) == [*sorted([(KEY, {day + 1}), (other, {day})]), (KEY, {LABELS})]
+    assert numbers(2) == [(KEY, {day + 1}), (KEY, {LABELS})]
+    assert numbers(3) == [(KEY, {LABELS})]
+    assert numbers(4) == []
+    sections = [{campaign for campaign, _ in filter(None, base.touched_sections(n))} for n in range(4)]
+    assert sections == [{KEY, other}, {KEY, other}, {KEY}, set()]
+    base.close()
+
+
+def test_what_was_touched_is_read_in_steps_between_which_the_database_is_written_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(touched, "ROWS", 2)
+    base = database(folder)
+    names = [f"campaign {number}" for number in range(9)]
+    for number, name in enumerate(names):
+        base.apply([(number, record(name, [entry(f.OPENED, START_MS, campaign=name)]))])
+    found = []
+    for step in base.touched_numbers(3):
+        if step is not None:
+            found.append(step[0])
+            base.apply(
+                [(base.next_offset, record(names[-1], [entry(f.OPENED, START_MS, number=len(found))]))]
+            )
+    assert sorted(found) == sorted(keys.campaign_key(SECRET, ORG, name) for name in names[3:])
     base.close()
 
 

@@ -125,7 +125,7 @@ def test_an_erasure_before_after_and_amid_its_facts_counts_the_same(tmp_path: Pa
         for values in batches:
             base.apply(list(enumerate(values, base.next_offset)))
         assert several(folder) == 400, order
-        base.rebuild(base.meta.rules, "request", lambda _: None)
+        base.rebuild(base.meta.rules, "request", 2, lambda _: None)
         assert several(folder) == 400, f"{order}, rebuilt"
         base.close()
 

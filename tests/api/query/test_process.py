@@ -85,7 +85,7 @@ async def test_an_old_announcement_is_of_one_that_is_gone(api: Reading) -> None:
 
 
 async def test_a_copy_that_is_behind_is_not_shown(api: Reading) -> None:
-    await api.world.redis.hset("cr:v3:partitions", "1", "1:1000")
+    await api.world.redis.hset("cr:v4:partitions", "1", "1:1000:topic")
     document = await api.get("/recipients")
     assert document["status"] == 503
     assert "partition 1 " in document["message"]

@@ -1,0 +1,58 @@
+"""Which generation a partition's database has: Kafka gives them, and they only rise (`app.installation`).
+
+Rules:
+- A database that is made new, or rebuilt, takes one above all that are known: to the installation's log, to the
+  database that it replaces, and to Redis. (Beginning at 1 again would freeze reports: Redis holds a higher one.)
+- So does one that finds a higher one than its own: a host that has an older copy got the partition back. Kafka's
+  assignment makes it the owner, and what the other host counted is behind it from then on.
+- So does one whose views in Redis are ahead of the log's end: the log has lost records, and never gets there.
+- Only at assignment: a stalled worker whose partition has moved never takes one, so it stays below the owner's.
+- Redis need not answer: it knows of nothing that the log doesn't, databases from before the log aside. If one of those
+  is higher, publication is withheld, and the watchdog has the partition assigned once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+
+from tables.installation import InstallationLog
+
+log = logging.getLogger(__name__)
+
+
+class Generations:
+    """Those of one assignment. Calls block, and raise TryLater where Kafka doesn't answer."""
+
+    def __init__(
+        self,
+        installation: InstallationLog,
+        worker: str,
+        in_redis: Mapping[int, int],
+        ahead: Collection[int] = (),
+    ) -> None:
+        """Reads what Kafka knows. `in_redis`: partition → the highest generation there; `ahead`: partitions whose views
+        there are ahead of the log's end."""
+        self._installation = installation
+        self._worker = worker
+        self._ahead = ahead
+        self._known = dict(in_redis)
+        for partition, generation in installation.generations().items():
+            self._known[partition] = max(generation, self._known.get(partition, 0))
+
+    def is_passed(self, partition: int, generation: int) -> bool:
+        """Whether a database of this generation needs a new one."""
+        return self._known.get(partition, 0) > generation or partition in self._ahead
+
+    def take(self, partition: int, above: int = 0) -> int:
+        """A new one, above all that are known and `above`."""
+        generation = self._installation.give_generation(
+            partition,
+            self._worker,
+            above=max(above, self._known.get(partition, 0)),
+            now_ms=int(time.time() * 1000),
+        )
+        self._known[partition] = generation
+        log.info("partition %d goes on as generation %d", partition, generation)
+        return generation
