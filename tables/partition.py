@@ -7,6 +7,7 @@ The recipe of `PartitionDatabase.apply`, for a batch of records in the order of 
 4. The differences are added to the campaign's and the days' sums; index entries that moved are put and deleted.
 5. States, log entries, index entries, sums and the next offset are one WriteBatch. It is atomic: after a crash the
    database is as it was before the batch or after it, and the worker goes on from its own offset.
+Facts keyed by another secret are left out at step 2 and noted (`tables.foreign`).
 An error on the way leaves memory ahead of the disk, so it ends the process (`agents.engine`).
 """
 
@@ -42,9 +43,11 @@ from tables.aggregates import Aggregates, campaign_decoder, day_decoder, labels_
 from tables.batches import group
 from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
+from tables.foreign import ForeignFacts, Left
 from tables.index import addressed_names, move_index, move_keys
 from tables.layout import LabelsRow, Meta
 from tables.people import PeopleWriter
+from tables.section_parts import PUBLISHED
 from tables.sums import Sums
 
 _CACHED_KEYS: Final = 20_000
@@ -87,6 +90,7 @@ class PartitionDatabase:
         self._campaign_keys: dict[tuple[str, str], CampaignKey] = {}
         self.aggregates = Aggregates(self._db, self._index, cache)
         self._people = PeopleWriter(self._db)
+        self.foreign = ForeignFacts(self._db, self._recipients, secret)
         try:
             self.meta = self._check_meta(expected)
         except StateError:
@@ -124,7 +128,9 @@ class PartitionDatabase:
 
     def apply(self, records: Iterable[tuple[int, bytes]]) -> Applied:
         """Counts records (offset, value), all or none of them. See the module for the steps."""
-        grouped = group(records, self.partition, self.path, self.next_offset, self._campaign_key)
+        grouped = group(
+            records, self.partition, self.path, self.next_offset, self._campaign_key, self._secret
+        )
         applied = Applied(grouped.facts, grouped.accepted_at_ms)
         expected, owners = grouped.next_offset, grouped.owners
         if expected == self.next_offset:
@@ -132,6 +138,11 @@ class PartitionDatabase:
         batch = WriteBatch(raw_mode=True)
         sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch)
         self._people.flush(batch)
+        self.foreign.add(grouped.foreign, expected, batch)
+        for left in grouped.foreign:
+            if isinstance(left, Left):
+                # What an earlier generation published of the campaign may have been foreign, all of it.
+                sums.setdefault(left.campaign, Sums()).renamed |= set(PUBLISHED)
         for campaign, differences in sums.items():
             days, sections = self.aggregates.add(campaign, owners[campaign], differences, expected, batch)
             applied.days[campaign] = days
