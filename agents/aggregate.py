@@ -36,6 +36,7 @@ from app.topics import AGGREGATE_GROUP, FACTS
 from tables.background import Background
 from tables.cache import RecipientCache
 from tables.conditions import Conditions
+from tables.foreign import CODE, REASON, condition_of
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -67,6 +68,7 @@ class Aggregator:
         self.databases: dict[int, PartitionDatabase] = {}
         self.positions: dict[int, int] = {}
         self._opening = asyncio.Lock()
+        self._foreign: str | None = None
         self._cache = RecipientCache(CACHED_RECIPIENTS)
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
@@ -95,7 +97,7 @@ class Aggregator:
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
         generations = await self._generations(new, topic_id, {p: ends[p].end for p in new})
         for partition in new:
-            database = await self._open(partition, topic_id, generations)
+            database = await self._open(partition, topic_id, generations, whole=not ends[partition].start)
             check_position(partition, str(database.path), database.next_offset, ends[partition])
             self.databases[partition] = database
             self.positions[partition] = database.next_offset
@@ -119,7 +121,10 @@ class Aggregator:
             None, Generations, self._installation, self.slot.member, in_redis, ahead
         )
 
-    async def _open(self, partition: int, topic_id: str, generations: Generations) -> PartitionDatabase:
+    async def _open(
+        self, partition: int, topic_id: str, generations: Generations, *, whole: bool
+    ) -> PartitionDatabase:
+        """`whole`: the log still has its first record."""
         path = self.state / f"p{partition}"
         expected = Meta(
             LAYOUT_VERSION, partition, self.settings.partitions, topic_id,
@@ -131,7 +136,9 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(None, self._open_database, path, expected, generations)
+                return await loop.run_in_executor(
+                    None, self._open_database, path, expected, generations, whole
+                )
             except ReportsError:
                 raise
             except Exception as error:
@@ -144,8 +151,10 @@ class Aggregator:
                     raise StateError(f"{path} is open in another process for {LOCK_WAIT_S:.0f} s") from error
             await asyncio.sleep(0.1)
 
-    def _open_database(self, path: Path, expected: Meta, generations: Generations) -> PartitionDatabase:
-        """Opens a database, and rebuilds it first where that was asked for or was not finished."""
+    def _open_database(
+        self, path: Path, expected: Meta, generations: Generations, whole: bool
+    ) -> PartitionDatabase:
+        """Opens a database, and rebuilds it first where that was asked for, was not finished, or must be."""
         request = read_request(self.state)
         partition = expected.partition
 
@@ -156,12 +165,16 @@ class Aggregator:
 
         database = opened(expected)
         meta = database.meta
-        if request.id and meta.rebuilt != request.id and request.from_log:
+        asked = bool(request.id) and meta.rebuilt != request.id
+        if (asked and request.from_log) or (_has_foreign(database) and whole):
             database.close()
             shutil.rmtree(path)
+            again = msgspec.structs.replace(
+                expected, rebuilt=request.id, rules=expected.rules if asked else meta.rules
+            )
             log.info("partition %d is counted again from the log", partition)
-            return opened(msgspec.structs.replace(expected, rebuilt=request.id), meta.generation)
-        if meta.rebuilding or (request.id and meta.rebuilt != request.id):
+            return opened(again, meta.generation)
+        if meta.rebuilding or asked:
             # Without a request it goes on by the rules that the unfinished one had.
             rules = self.settings.rules if request.id else meta.rules
             log.info("partition %d is rebuilt from its recipients", partition)
@@ -188,6 +201,18 @@ class Aggregator:
             database.meta.rebuilt != request.id for database in self.databases.values()
         )
 
+    def tell_foreign(self) -> None:
+        """Says what was left out, since another secret has keyed it: at once, and then when it stays the same."""
+        databases = self.databases.items()
+        rows = [row for _, database in databases for row in database.foreign.rows()]
+        counted = [partition for partition, database in databases if not database.foreign.is_checked]
+        message = condition_of(rows, counted)
+        settled, self._foreign = message == self._foreign, message
+        if message is None:
+            self.conditions.clear(CODE)
+        elif settled or not self.conditions.has(CODE):
+            self.conditions.set(CODE, message, reason=REASON)
+
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""
         database = self.databases.pop(partition, None)
@@ -208,6 +233,28 @@ class Aggregator:
         applied = database.apply((record.offset, record.value or b"") for record in chunk.records)
         self.positions[partition] = database.next_offset
         self.publisher.mark(partition, applied)
+
+
+def _has_foreign(database: PartitionDatabase) -> bool:
+    """Whether facts of another secret were counted. Looked at once, where an earlier version has counted."""
+    if database.foreign.is_checked:
+        return False
+    where = f"partition {database.partition}"
+    log.info("%s: looking for recipients that another secret has keyed", where)
+    found = database.foreign.has_counted_any(
+        lambda done: log.info("%s: %d recipients looked at", where, done) if done % _SAY_EVERY == 0 else None
+    )
+    if found:
+        log.warning("%s has counted facts that another secret has keyed", where)
+    else:
+        database.foreign.note_checked()
+    return found
+
+
+async def _tell_foreign(aggregator: Aggregator) -> None:
+    while True:
+        aggregator.tell_foreign()
+        await asyncio.sleep(COMMIT_S)
 
 
 async def _watch_requests(aggregator: Aggregator) -> None:
@@ -269,6 +316,10 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
     @app.task  # type: ignore[untyped-decorator]
     async def watch() -> None:
         await keep_running(watchdog.run())
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def tell() -> None:
+        await keep_running(_tell_foreign(aggregator))
 
     @app.task  # type: ignore[untyped-decorator]
     async def rebuild() -> None:

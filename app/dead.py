@@ -119,7 +119,10 @@ def replay_of(letter: Letter, body: bytes | None, now_ms: int, max_body: int) ->
     A body that fits into a record only when it is compressed is: a letter of a compressed webhook shows as many bytes
     as that stood for. Raises RejectRequest 413 where it doesn't fit even then.
     """
-    webhook = msgspec.structs.replace(letter.webhook, replay_of=letter.id, again_at_ms=now_ms)
+    # Not a copy of what stands in the topic any more: it may be mended.
+    webhook = msgspec.structs.replace(
+        letter.webhook, replay_of=letter.id, again_at_ms=now_ms, renormalized=False
+    )
     if body is None:
         return webhook
     headers = tuple(pair for pair in webhook.headers if pair[0] != "content-encoding")

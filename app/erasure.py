@@ -16,7 +16,13 @@ import msgspec
 
 from app import facts as f
 from app.facts import FACTS_VERSION, Detail, Entry, ErasedRecord
-from app.keys import campaign_key, normalise_address, recipient_key, recipient_partition
+from app.keys import (
+    campaign_key,
+    normalise_address,
+    recipient_key,
+    recipient_partition,
+    secret_fingerprint,
+)
 
 ERASED: Final = "erased"
 """The name of a link or reason that told who the person was."""
@@ -55,7 +61,8 @@ def erased_records(
 ) -> Iterator[tuple[int, ErasedRecord]]:
     """(partition of topic `facts`, record) of each campaign: what erases a person there. `address` in any spelling."""
     normalised = normalise_address(address)
+    fingerprint = secret_fingerprint(secret)
     for campaign in campaigns:
         recipient = recipient_key(secret, campaign_key(secret, org, campaign), normalised)
-        record = ErasedRecord(FACTS_VERSION, org, campaign, now_ms, [recipient])
+        record = ErasedRecord(FACTS_VERSION, org, campaign, now_ms, [recipient], fingerprint)
         yield recipient_partition(recipient, partitions), record

@@ -7,6 +7,7 @@ Rules:
 - `Detail` is the rest, only ever shown, kept once in the event log and opaque to the fold.
 - A record of topic `facts` is one `FactsRecord` (facts of one campaign, all of one partition), one `CampaignRecord`
   or one `ErasedRecord`.
+- What has recipient keys in it says by which secret they were made (`secret`); records of the first version don't.
   Wire types are MessagePack arrays: new fields go to the end, with a default, so that an older reader still reads.
 """
 
@@ -170,6 +171,11 @@ class FactsRecord(msgspec.Struct, frozen=True, array_like=True, tag="f", gc=Fals
     accepted_at_ms: int
     """When the oldest webhook in it was accepted."""
     entries: list[Entry]
+    secret: str = ""
+    """`keys.secret_fingerprint` of the secret that made the recipients' keys; empty in records of the first version."""
+    renormalized_from_ms: int | None = None
+    """Only in a record without entries, which `reports renormalize` writes behind the facts that it brought: the
+    webhooks accepted from this time on have been read again, those of all organisations where `org` is empty."""
 
 
 class CampaignRecord(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):
@@ -193,6 +199,8 @@ class ErasedRecord(msgspec.Struct, frozen=True, array_like=True, tag="e", gc=Fal
     campaign: str
     accepted_at_ms: int
     recipients: list[RecipientKey]
+    secret: str = ""
+    """As in `FactsRecord`."""
 
 
 LogRecord = FactsRecord | CampaignRecord | ErasedRecord

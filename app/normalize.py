@@ -34,6 +34,7 @@ from app.keys import (
     normalise_address,
     recipient_key,
     recipient_partition,
+    secret_fingerprint,
     text_id,
 )
 from app.networks import Network, Networks, networks_of
@@ -181,7 +182,14 @@ class _Run:
 
     def _record(self, campaign: str, entries: list[Entry]) -> FactsRecord:
         webhook = self._webhook
-        return FactsRecord(f.FACTS_VERSION, webhook.org, campaign, webhook.accepted_at_ms, entries)
+        return FactsRecord(
+            f.FACTS_VERSION,
+            webhook.org,
+            campaign,
+            webhook.accepted_at_ms,
+            entries,
+            _fingerprint(self._secret),
+        )
 
     def add(self, event: Event) -> str | None:
         """Adds the event's entry, or says why it can't be one."""
@@ -311,6 +319,7 @@ _NO_NETWORK: Final = Network(0, 0)
 _text_id = lru_cache(maxsize=CACHE)(text_id)
 _campaign_problem = lru_cache(maxsize=1024)(campaign_problem)
 _campaign_key = lru_cache(maxsize=1024)(campaign_key)
+_fingerprint = lru_cache(maxsize=16)(secret_fingerprint)
 
 
 @lru_cache(maxsize=CACHE)

@@ -46,7 +46,9 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: int | None = None
     """The dead letter that was sent once more with this record."""
     again_at_ms: int | None = None
-    """When it was imported or replayed, which may be long after it was received."""
+    """When it was imported, replayed or renormalized, which may be long after it was received."""
+    renormalized: bool = False
+    """A copy of a record before it in the topic, to be read again (`reports renormalize`)."""
 
     @property
     def accepted_at_ms(self) -> int:
@@ -71,6 +73,7 @@ KafkaHeaders = list[tuple[str, bytes]]
 IMPORTED: Final = "imported"
 REPLAY_OF: Final = "replay_of"
 AGAIN_AT: Final = "again_at_ms"
+RENORMALIZED: Final = "renormalized"
 
 _pairs: msgspec.json.Decoder[tuple[tuple[str, str], ...]] = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 
@@ -89,6 +92,8 @@ def webhook_headers(webhook: Webhook) -> KafkaHeaders:
         headers.append((REPLAY_OF, b"%d" % webhook.replay_of))
     if webhook.again_at_ms is not None:
         headers.append((AGAIN_AT, b"%d" % webhook.again_at_ms))
+    if webhook.renormalized:
+        headers.append((RENORMALIZED, b"1"))
     return headers
 
 
@@ -106,6 +111,7 @@ def webhook_of(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Web
             imported=IMPORTED in found,
             replay_of=int(found[REPLAY_OF]) if REPLAY_OF in found else None,
             again_at_ms=int(found[AGAIN_AT]) if AGAIN_AT in found else None,
+            renormalized=RENORMALIZED in found,
         )
     except (KeyError, ValueError) as error:  # msgspec's and Unicode's errors are ValueErrors
         raise ValueError(f"not a webhook record: {error}") from error

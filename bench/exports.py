@@ -112,7 +112,9 @@ def _open(folder: Path, partition: int) -> PartitionDatabase:
 
 
 def _apply(database: PartitionDatabase, entries: list[Entry]) -> None:
-    record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, entries)
+    record = FactsRecord(
+        f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, entries, keys.secret_fingerprint(SECRET)
+    )
     database.apply([(database.next_offset, encode(record))])
 
 

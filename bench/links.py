@@ -29,6 +29,7 @@ FACTS = int(os.environ.get("BENCH_FACTS", "200_000"))
 PER_RECORD = 1_000
 START_MS = 1_790_000_000_000
 SECRET = b"secret of the benchmark"
+FINGERPRINT = keys.secret_fingerprint(SECRET)
 CAMPAIGN = keys.campaign_key(SECRET, "acme", "links")
 
 
@@ -75,7 +76,7 @@ def _mailings(folder: Path) -> tuple[float, float]:
 
 def _rate(folder: Path, links: int) -> float:
     made = list(_records(links))
-    meta = Meta(LAYOUT_VERSION, 0, 1, "bench", keys.secret_fingerprint(SECRET), 1)
+    meta = Meta(LAYOUT_VERSION, 0, 1, "bench", FINGERPRINT, 1)
     database = PartitionDatabase(folder, meta, SECRET, RecipientCache(20_000))
     began = time.monotonic()
     for offset, record in enumerate(made):
@@ -99,6 +100,6 @@ def _records(links: int) -> Iterator[bytes]:
             fact = Fact(identity, at_ms, f.CLICKED, 0, number, link=numbered)
             waiting.append(Entry(recipient, address, fact, encode(Detail("generic", link=link))))
         if len(waiting) >= PER_RECORD:
-            yield encode(FactsRecord(f.FACTS_VERSION, "acme", "links", START_MS, waiting))
+            yield encode(FactsRecord(f.FACTS_VERSION, "acme", "links", START_MS, waiting, FINGERPRINT))
             waiting = []
-    yield encode(FactsRecord(f.FACTS_VERSION, "acme", "links", START_MS, waiting))
+    yield encode(FactsRecord(f.FACTS_VERSION, "acme", "links", START_MS, waiting, FINGERPRINT))

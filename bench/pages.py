@@ -150,9 +150,11 @@ def _count(folder: Path, settings: Settings, share: int) -> None:
     databases = {p: _open(folder, settings, p) for p in range(settings.partitions) if p % PROCESSES == share}
     waiting: dict[int, list[Entry]] = {partition: [] for partition in databases}
 
+    fingerprint = keys.secret_fingerprint(settings.secret)
+
     def flush(partition: int) -> None:
         database = databases[partition]
-        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, waiting[partition])
+        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, waiting[partition], fingerprint)
         database.apply([(database.next_offset, encode(record))])
         waiting[partition] = []
 
@@ -247,8 +249,10 @@ def _counting(stack: Stack, settings: Settings, state: Path) -> Figure:
                 if several == BESIDE_RECORDS:
                     return
 
+    fingerprint = keys.secret_fingerprint(settings.secret)
+
     def apply(entries: list[Entry]) -> None:
-        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, entries)
+        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, START_MS, entries, fingerprint)
         database.apply([(database.next_offset, encode(record))])
 
     paths = beside.example_paths(CAMPAIGN, [address(n) for n in range(20)], [link_id(keys.text_id(LINKS[3]))])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from confluent_kafka import Producer
 
 from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Detail, Entry, Fact, FactsRecord, encode
-from app.keys import campaign_key, identity, recipient_key, recipient_partition
+from app.keys import campaign_key, identity, recipient_key, recipient_partition, secret_fingerprint
 from app.normalize import normalize
 from app.organisations import Organisation, Source
 from app.settings import Settings
@@ -75,6 +75,7 @@ def normalised(
 def mailing(settings: Settings, campaign: str, recipients: int, per_record: int = 500) -> Iterator[Encoded]:
     """A delivery for every recipient, an open for a third and a click for a tenth, straight as records."""
     key = campaign_key(settings.secret, "acme", campaign)
+    fingerprint = secret_fingerprint(settings.secret)
     now_ms = time.time_ns() // 1_000_000
     detail = encode(Detail("generic"))
     waiting: dict[int, list[Entry]] = {}
@@ -96,7 +97,7 @@ def mailing(settings: Settings, campaign: str, recipients: int, per_record: int 
             yield (
                 partition,
                 len(entries),
-                encode(FactsRecord(FACTS_VERSION, "acme", campaign, now_ms, entries)),
+                encode(FactsRecord(FACTS_VERSION, "acme", campaign, now_ms, entries, fingerprint)),
             )
             waiting[partition] = []
     for partition, entries in waiting.items():
@@ -104,7 +105,7 @@ def mailing(settings: Settings, campaign: str, recipients: int, per_record: int 
             yield (
                 partition,
                 len(entries),
-                encode(FactsRecord(FACTS_VERSION, "acme", campaign, now_ms, entries)),
+                encode(FactsRecord(FACTS_VERSION, "acme", campaign, now_ms, entries, fingerprint)),
             )
 
 

@@ -90,9 +90,13 @@ def _count(folder: Path, settings: Settings, share: int) -> None:
     detail = encode(Detail("generic"))
     waiting: dict[int, list[Entry]] = {partition: [] for partition in databases}
 
+    fingerprint = keys.secret_fingerprint(settings.secret)
+
     def flush(partition: int) -> None:
         database = databases[partition]
-        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, FIRST * QUARTER_MS, waiting[partition])
+        record = FactsRecord(
+            f.FACTS_VERSION, "acme", CAMPAIGN, FIRST * QUARTER_MS, waiting[partition], fingerprint
+        )
         database.apply([(database.next_offset, encode(record))])
         waiting[partition] = []
 

@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rebuild": ("cli.rebuild", "Make the state anew, from the recipients or from the log."),
     "export": ("cli.export", "Recipients or the event log of a campaign as CSV."),
     "dead": ("cli.dead", "Look at dead letters, send them once more."),
+    "renormalize": (
+        "cli.renormalize",
+        "Read stored webhooks again: after a mended parser, or a wrong secret.",
+    ),
     "erase": ("cli.erase", "Erase a person from all campaigns of an organisation."),
     "import": ("cli.import_", "Import saved webhook bodies."),
     "geo": ("cli.geo", "Fetch the City database that comes along."),

@@ -1,4 +1,7 @@
-"""Records of topic `facts`, in the order of their offsets → what they are about: recipients, labels, erasures."""
+"""Records of topic `facts`, in the order of their offsets → what they are about: recipients, labels, erasures.
+
+What was keyed by another secret (`app.foreign`) is left out, and said.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ from app.facts import (
     RecipientKey,
     decode_record,
 )
+from app.foreign import split
+from app.keys import secret_fingerprint
+from tables.foreign import Left, Renormalized
 
 
 class Grouped(msgspec.Struct):
@@ -31,6 +37,7 @@ class Grouped(msgspec.Struct):
     labels: dict[CampaignKey, CampaignRecord] = {}
     owners: dict[CampaignKey, tuple[str, str]] = {}
     """Organisation and name of each campaign that a record names."""
+    foreign: list[Left | Renormalized] = []
 
 
 def group(
@@ -39,10 +46,12 @@ def group(
     path: Path,
     next_offset: int,
     key_of: Callable[[str, str], CampaignKey],
+    secret: bytes,
 ) -> Grouped:
     """Leaves out what was counted before. Raises StateError for a gap, and for a record that can't be read."""
     grouped = Grouped(next_offset)
     by_recipient = grouped.by_recipient
+    fingerprint = secret_fingerprint(secret)
     for offset, value in records:
         if offset < grouped.next_offset:
             continue
@@ -53,24 +62,48 @@ def group(
             )
         grouped.next_offset = offset + 1
         record = _decoded(value, offset, partition)
+        if isinstance(record, FactsRecord) and record.renormalized_from_ms is not None:
+            if record.secret == fingerprint:
+                grouped.foreign.append(Renormalized(record.renormalized_from_ms, record.org))
+            continue
         campaign = key_of(record.org, record.campaign)
         grouped.owners[campaign] = (record.org, record.campaign)
         if isinstance(record, FactsRecord):
-            grouped.facts += len(record.entries)
-            grouped.accepted_at_ms.append(record.accepted_at_ms)
-            for entry in record.entries:
+            entries, foreign = split(record, secret, fingerprint, campaign)
+            if foreign:
+                grouped.foreign.append(_left(record, campaign, offset, facts=len(foreign)))
+            grouped.facts += len(entries)
+            if entries:
+                grouped.accepted_at_ms.append(record.accepted_at_ms)
+            for entry in entries:
                 known = by_recipient.get(entry.recipient)
                 if known is None:
                     by_recipient[entry.recipient] = (campaign, [entry])
                 else:
                     known[1].append(entry)
         elif isinstance(record, ErasedRecord):
+            if record.secret not in ("", fingerprint):
+                grouped.foreign.append(_left(record, campaign, offset, erasures=len(record.recipients)))
+                continue
             grouped.erased.update(record.recipients)
             for recipient in record.recipients:
                 by_recipient.setdefault(recipient, (campaign, []))
         else:
             grouped.labels[campaign] = record
     return grouped
+
+
+def _left(
+    record: FactsRecord | ErasedRecord,
+    campaign: CampaignKey,
+    offset: int,
+    *,
+    facts: int = 0,
+    erasures: int = 0,
+) -> Left:
+    return Left(
+        campaign, record.org, record.campaign, record.secret, offset, record.accepted_at_ms, facts, erasures
+    )
 
 
 def _decoded(value: bytes, offset: int, partition: int) -> LogRecord:

@@ -3,12 +3,14 @@
 One RocksDB per partition of topic `facts`. Column families and keys (integers are big-endian, so that keys sort by
 value):
 - `default`     `meta` → `Meta`; `offset` → the next offset to count, 8 bytes;
+                `checked` → the same, written by versions that leave out what another secret has keyed
                 `C`+campaign → `CampaignRow`; `D`+campaign+day(4) → `DayRow`; `L`+campaign → `LabelsRow`
                 `R`+campaign+row key(17) → tally of a section's row (`app.breakdown`), little-endian
                 `N`+campaign+section(1)+number(8) → text: what a number in facts and row keys stands for
                 `E`+campaign+link(8) → `tables.link_ends.Ends`: first and last click of a link
                 `H`, `h`: sketches of people (`tables.people`)
                 `O`: facts that fell out of the states (`tables.fallen`)
+                `X`+campaign+fingerprint → `tables.foreign.ForeignRow`: facts keyed by another secret
 - `recipients`  campaign(8)+recipient(16) → `app.state.RecipientState`
 - `log`         campaign(8)+at_ms(8)+identity(16) → `app.facts.Entry`: every fact, kept in the state or not
 - `index`       `A`+campaign+normalised address → recipient: by address
@@ -54,6 +56,7 @@ of facts that fell out of a state there may be no key. Both are mended as facts 
 
 META: Final = b"meta"
 OFFSET: Final = b"offset"
+CHECKED: Final = b"checked"
 RECIPIENTS: Final = "recipients"
 LOG: Final = "log"
 INDEX: Final = "index"
@@ -172,6 +175,10 @@ def row_name(campaign: CampaignKey, key: RowKey) -> bytes:
 def name_name(campaign: CampaignKey, name: bytes) -> bytes:
     """`name`: as `tables.book.name_of` gives it."""
     return b"N" + campaign + name
+
+
+def foreign_name(campaign: CampaignKey, fingerprint: str) -> bytes:
+    return b"X" + campaign + fingerprint.encode()
 
 
 def ends_name(campaign: CampaignKey, link: int) -> bytes:

@@ -7,6 +7,7 @@ The recipe of `PartitionDatabase.apply`, for a batch of records in the order of 
 4. The differences are added to the campaign's and the days' sums; index entries that moved are put and deleted.
 5. States, log entries, index entries, sums and the next offset are one WriteBatch. It is atomic: after a crash the
    database is as it was before the batch or after it, and the worker goes on from its own offset.
+Facts keyed by another secret are left out at step 2 and noted (`tables.foreign`).
 An error on the way leaves memory ahead of the disk, so it ends the process (`agents.engine`).
 """
 
@@ -42,9 +43,11 @@ from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
 from tables.erasing import blank_log, hide_names
 from tables.fallen import FallenFacts
+from tables.foreign import ForeignFacts, Left
 from tables.index import addressed_names, move_index, move_keys
 from tables.layout import COUNTING, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
+from tables.section_parts import PUBLISHED
 from tables.sums import Sums
 from tables.touched import Touched, touched_numbers, touched_sections
 
@@ -97,6 +100,7 @@ class PartitionDatabase:
         self._campaign_keys: dict[tuple[str, str], CampaignKey] = {}
         self.aggregates = Aggregates(self._db, self._index, cache)
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
+        self.foreign = ForeignFacts(self._db, self._recipients, secret)
         try:
             self.meta = self._check_meta(expected, new_generation)
         except ReportsError:
@@ -139,7 +143,9 @@ class PartitionDatabase:
 
     def apply(self, records: Iterable[tuple[int, bytes]]) -> Applied:
         """Counts records (offset, value), all or none of them. See the module for the steps."""
-        grouped = group(records, self.partition, self.path, self.next_offset, self._campaign_key)
+        grouped = group(
+            records, self.partition, self.path, self.next_offset, self._campaign_key, self._secret
+        )
         applied = Applied(grouped.facts, grouped.accepted_at_ms)
         expected, owners = grouped.next_offset, grouped.owners
         if expected == self.next_offset:
@@ -148,6 +154,11 @@ class PartitionDatabase:
         written: Written = {}
         sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch, written)
         self._people.flush(batch, owners, written)
+        self.foreign.add(grouped.foreign, expected, batch)
+        for left in grouped.foreign:
+            if isinstance(left, Left):
+                # What an earlier generation published of the campaign may have been foreign, all of it.
+                sums.setdefault(left.campaign, Sums()).renamed |= set(PUBLISHED)
         for campaign, differences in sums.items():
             days, sections = self.aggregates.add(campaign, owners[campaign], differences, expected, batch)
             applied.days[campaign] = days

@@ -34,6 +34,7 @@ from tests.api.serving import NO_KAFKA, PARTITIONS, SECRET, Api, free_socket, se
 START_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
 WORD = "thisfolder"
+FINGERPRINT = keys.secret_fingerprint(SECRET)
 
 
 def recipient_of(address: str, campaign: str = "spring", org: str = "acme") -> RecipientKey:
@@ -90,8 +91,7 @@ class World:
         self._task = asyncio.create_task(self.publisher.run())
 
     def open(self, partition: int, generation: int = 1) -> PartitionDatabase:
-        fingerprint = keys.secret_fingerprint(SECRET)
-        meta = Meta(LAYOUT_VERSION, partition, PARTITIONS, "topic", fingerprint, generation)
+        meta = Meta(LAYOUT_VERSION, partition, PARTITIONS, "topic", FINGERPRINT, generation)
         database = PartitionDatabase(self.state / f"p{partition}", meta, SECRET, RecipientCache(100))
         self.publisher.add(database)
         return database
@@ -101,11 +101,15 @@ class World:
         for partition, database in self.databases.items():
             own = [one for one in entries if keys.recipient_partition(one.recipient, PARTITIONS) == partition]
             if own:
-                self._apply(partition, database, FactsRecord(f.FACTS_VERSION, org, campaign, START_MS, own))
+                self._apply(
+                    partition,
+                    database,
+                    FactsRecord(f.FACTS_VERSION, org, campaign, START_MS, own, FINGERPRINT),
+                )
 
     def erase(self, address: str, campaign: str = "spring", org: str = "acme") -> None:
         record = ErasedRecord(
-            f.FACTS_VERSION, org, campaign, START_MS, [recipient_of(address, campaign, org)]
+            f.FACTS_VERSION, org, campaign, START_MS, [recipient_of(address, campaign, org)], FINGERPRINT
         )
         for partition, database in self.databases.items():
             self._apply(partition, database, record)

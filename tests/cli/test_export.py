@@ -92,7 +92,14 @@ class Place:
                 one = msgspec.structs.replace(one, recipient=recipient, detail=encode(detail))
                 made[keys.recipient_partition(recipient, PARTITIONS)].append(one)
         for partition, database in self.databases.items():
-            record = FactsRecord(f.FACTS_VERSION, "acme", "spring", START_MS, made[partition])
+            record = FactsRecord(
+                f.FACTS_VERSION,
+                "acme",
+                "spring",
+                START_MS,
+                made[partition],
+                keys.secret_fingerprint(SECRET.encode()),
+            )
             database.apply([(database.next_offset, encode(record))])
 
     def close(self) -> None:

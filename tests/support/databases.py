@@ -41,12 +41,18 @@ class Databases:
         for partition, database in self.databases.items():
             own = [one for one in line if recipient_partition(one.recipient, PARTITIONS) == partition]
             if own:
-                self.apply(database, FactsRecord(f.FACTS_VERSION, ORG, campaign, START_MS, own))
+                self.apply(
+                    database,
+                    FactsRecord(f.FACTS_VERSION, ORG, campaign, START_MS, own, secret_fingerprint(SECRET)),
+                )
 
     def erase(self, address: str) -> None:
         recipient = keys.recipient_key(SECRET, KEY, keys.normalise_address(address))
         database = self.databases[recipient_partition(recipient, PARTITIONS)]
-        self.apply(database, ErasedRecord(f.FACTS_VERSION, ORG, CAMPAIGN, START_MS, [recipient]))
+        self.apply(
+            database,
+            ErasedRecord(f.FACTS_VERSION, ORG, CAMPAIGN, START_MS, [recipient], secret_fingerprint(SECRET)),
+        )
 
     def apply(self, database: PartitionDatabase, record: LogRecord) -> None:
         database.apply([(database.next_offset, encode(record))])

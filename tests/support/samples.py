@@ -122,7 +122,11 @@ def differences(event: Event, expected: dict[str, object]) -> dict[str, tuple[ob
 
 
 def normalized(
-    esp: str, body: bytes, received_at_ms: int = RECEIVED_MS, headers: Mapping[str, str] | None = None
+    esp: str,
+    body: bytes,
+    received_at_ms: int = RECEIVED_MS,
+    headers: Mapping[str, str] | None = None,
+    secret: bytes = b"secret",
 ) -> Normalized:
     """What the log's reader makes of it, without places."""
     found = source(esp)
@@ -131,7 +135,7 @@ def normalized(
         org="acme", source="news", esp=esp, received_at_ms=received_at_ms, headers=kept, body=body
     )
     acme = Organisation(id="acme", name="Acme", timezone="UTC", sources={"news": found})
-    return normalize(webhook, found, acme, b"secret", 4, look_up_agent, lambda ip: None)
+    return normalize(webhook, found, acme, secret, 4, look_up_agent, lambda ip: None)
 
 
 def identities(

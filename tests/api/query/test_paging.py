@@ -58,7 +58,9 @@ class Databases:
         for partition, database in self._databases.items():
             own = [one for one in line if recipient_partition(one.recipient, PARTITIONS) == partition]
             if own:
-                record = FactsRecord(f.FACTS_VERSION, ORG, CAMPAIGN, START_MS, own)
+                record = FactsRecord(
+                    f.FACTS_VERSION, ORG, CAMPAIGN, START_MS, own, secret_fingerprint(SECRET)
+                )
                 database.apply([(database.next_offset, encode(record))])
 
     def close(self) -> None:

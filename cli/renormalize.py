@@ -1,0 +1,230 @@
+"""`reports renormalize --from TIME`: reads stored webhooks again, the ordinary way, and brings back what was lost to a
+wrong secret.
+
+Rules:
+- Each webhook that topic `webhooks` took in the time is appended to it once more, with the time at which it came first
+  and marked as a copy (copies are never copied). Normalize makes the facts that it would have made: those that were
+  counted are not counted again, and of copies that differ the newest reading counts (`app.fold`).
+- What was accepted before the oldest stored webhook is read from topic `facts`, but only what another secret has keyed.
+  It is keyed anew where the log proves what it must be (`app.foreign`), and the rest is counted and named as lost.
+- When normalize is done with all of it, a record in each partition of `facts` says so, and the condition
+  `foreign_facts` ends. Not where something may be missing: with `--until` or `--source`, and not with losses that
+  nobody has accepted.
+- Run again it changes no number, and it may be cut off at any time.
+Exit status: 0; 1 something is lost; 2 used wrongly; 3 it can't be done now, and why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import click
+import msgspec
+
+from app.errors import StateError, TryLater
+from app.facts import FACTS_VERSION, FactsRecord, encode
+from app.keys import secret_fingerprint
+from app.settings import PREFIX, Settings
+from app.times import utc_text
+from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
+from cli.config import load_configuration
+from cli.foreign_log import Lost, key_anew, still_lost
+from cli.import_ import source_of
+from cli.log_reader import LogReader, Stretch, headers_of
+from cli.log_writer import LogWriter, kafka_of
+from cli.moments import Moment
+from cli.progress import Progress
+from cli.topics import ensure_topics
+from tables.installation import InstallationLog
+
+POLL_S: Final = 0.1
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Which webhooks are meant: accepted from `from_ms` to before `until_ms`, of one organisation and source or all."""
+
+    from_ms: int
+    until_ms: int | None = None
+    org: str | None = None
+    source: str | None = None
+
+    def takes(self, webhook: Webhook) -> bool:
+        return (
+            not webhook.renormalized
+            and self.org in (None, webhook.org)
+            and self.source in (None, webhook.source)
+        )
+
+
+@click.command()
+@click.option(
+    "--from",
+    "from_ms",
+    type=Moment(),
+    required=True,
+    help="Webhooks accepted at this time or later: 2026-11-24T10:00:00Z, 2026-11-24, 12h or 7d (ago).",
+)
+@click.option("--until", "until_ms", type=Moment(), help="Only those accepted before this time.")
+@click.option("--source", help="Only those of SOURCE or ORG/SOURCE.")
+@click.option("--org", help="Only those of this organisation.")
+@click.option("--accept-lost", is_flag=True, help="What can't be brought back is known: stop showing it.")
+@click.option("--wait", "wait_s", default=3600.0, show_default=True, help="Seconds to wait for normalize.")
+def command(
+    from_ms: int,
+    until_ms: int | None,
+    source: str | None,
+    org: str | None,
+    *,
+    accept_lost: bool,
+    wait_s: float,
+) -> int:
+    """Read stored webhooks again: after a parser was mended, or after a start with a wrong secret.
+
+    Nothing counts twice, so it may be done as often as you like.
+    """
+    settings, organisations = load_configuration()
+    if source is not None:
+        named = source_of(organisations, source if org is None or "/" in source else f"{org}/{source}")
+        if org not in (None, named.org):
+            raise click.UsageError(f"{source} is not a source of {org}")
+        org, source = named.org, named.name
+    elif org is not None and org not in organisations.by_id:
+        raise click.UsageError(f"there is no organisation {org}")
+    if until_ms is not None and until_ms <= from_ms:
+        raise click.UsageError("--until must be later than --from")
+    asked = Asked(from_ms=from_ms, until_ms=until_ms, org=org, source=source)
+    settings = msgspec.structs.replace(settings, kafka=kafka_of(settings))
+    _check(settings)
+    with LogReader(settings.kafka) as reader:
+        return _renormalize(settings, reader, asked, accept_lost=accept_lost, wait_s=wait_s)
+
+
+def _check(settings: Settings) -> None:
+    ensure_topics(settings)
+    try:
+        installation = InstallationLog(settings.kafka).read()
+    except TryLater as error:
+        raise StateError(str(error)) from None
+    if installation is not None and installation.identity.secret != secret_fingerprint(settings.secret):
+        raise StateError(
+            f"{PREFIX}SECRET is not the installation's: set it (or {PREFIX}DATA to the data folder of the workers), "
+            "or the facts would be keyed by a foreign secret once more"
+        )
+
+
+def _renormalize(
+    settings: Settings, reader: LogReader, asked: Asked, *, accept_lost: bool, wait_s: float
+) -> int:
+    began_ms = time.time_ns() // 1_000_000
+    writer = LogWriter(settings.kafka, settings.max_body)
+    stored = reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS)
+    whole_from_ms = _whole_from(stored, reader.first_ms(WEBHOOKS, stored), began_ms)
+    sent = _send_again(reader, writer, stored, asked)
+    _wait_for_normalize(reader, wait_s)
+    lost: Lost = {}
+    if asked.from_ms < whole_from_ms:
+        lost = _from_facts(settings, reader, writer, asked, whole_from_ms)
+    click.echo(f"{sent} webhooks were read again: counted when `reports lag` shows no lag", err=True)
+    for (org, campaign), facts in sorted(lost.items()):
+        click.echo(f"lost: {facts} facts of {org}, campaign {campaign}")
+    if lost and not accept_lost:
+        click.echo(
+            f"{sum(lost.values())} facts can't be brought back: their webhooks are gone and the log doesn't prove what "
+            "they were. --accept-lost ends the condition all the same",
+            err=True,
+        )
+    elif asked.until_ms is None and asked.source is None:
+        _say_done(settings, writer, asked)
+    else:
+        click.echo(
+            "a condition foreign_facts ends with a run without --until and --source: only that has everything",
+            err=True,
+        )
+    return 1 if lost and not accept_lost else 0
+
+
+def _whole_from(stored: Mapping[int, Stretch], firsts: Mapping[int, int], now_ms: int) -> int:
+    """From when on every accepted webhook is stored; 0 where none was ever removed."""
+    return max(
+        (firsts.get(number, now_ms) for number, stretch in stored.items() if stretch.begin > 0), default=0
+    )
+
+
+def _send_again(reader: LogReader, writer: LogWriter, stored: Mapping[int, Stretch], asked: Asked) -> int:
+    stretches = reader.between(WEBHOOKS, stored, asked.from_ms, asked.until_ms)
+    total = sum(stretch.end - stretch.begin for stretch in stretches.values())
+    sent = 0
+    with Progress("webhooks", total) as progress:
+        for done, message in enumerate(reader.read(WEBHOOKS, stretches), 1):
+            try:
+                webhook = webhook_of(message.value(), headers_of(message))
+            except ValueError:
+                continue  # a dead letter from the start
+            if asked.takes(webhook):
+                copy = msgspec.structs.replace(
+                    webhook, renormalized=True, again_at_ms=time.time_ns() // 1_000_000
+                )
+                writer.send(WEBHOOKS, copy.body, webhook_headers(copy))
+                sent += 1
+            progress.at(done, f"{sent} sent again")
+        writer.flush()
+    return sent
+
+
+def _wait_for_normalize(reader: LogReader, wait_s: float) -> None:
+    """Until the facts of all webhooks that are there now are in the log."""
+    ends = {number: stretch.end for number, stretch in reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS).items()}
+    deadline = time.monotonic() + wait_s
+    first: int | None = None
+    with Progress("webhooks read", None) as progress:
+        while True:
+            done = reader.normalized(WEBHOOKS, WEBHOOKS_PARTITIONS)
+            left = sum(max(0, end - done.get(number, 0)) for number, end in ends.items())
+            if not left:
+                return
+            first = left if first is None else first
+            progress.at(first - left, f"{left} to go")
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"the webhooks were sent again, but normalize has not read {left} of them after {wait_s:.0f} s: "
+                    "see that it runs, then run this again (nothing counts twice)"
+                )
+            time.sleep(POLL_S)
+
+
+def _from_facts(
+    settings: Settings, reader: LogReader, writer: LogWriter, asked: Asked, whole_from_ms: int
+) -> Lost:
+    """Keys anew what can be, and gives the rest."""
+    until_ms = whole_from_ms if asked.until_ms is None else min(asked.until_ms, whole_from_ms)
+    click.echo(
+        f"what was accepted before {utc_text(whole_from_ms)} is no longer in topic {WEBHOOKS}", err=True
+    )
+    if asked.source is not None:
+        click.echo(f"topic {FACTS} doesn't tell sources: run this without --source to look there", err=True)
+        return {}
+    # Facts are stored after their webhooks, so what was accepted since is stored since.
+    whole = reader.whole(FACTS, settings.partitions)
+    stretches = reader.between(FACTS, whole, asked.from_ms, None)
+    with Progress("records of facts", sum(s.end - s.begin for s in stretches.values())) as progress:
+        found = key_anew(
+            reader.read(FACTS, stretches), settings, asked.org, asked.from_ms, until_ms, writer, progress
+        )
+        writer.flush()
+    click.echo(f"{found.keyed} facts of another secret were keyed anew from the log", err=True)
+    if not found.candidates:
+        return {}
+    with Progress("records of facts", sum(s.end - s.begin for s in stretches.values())) as progress:
+        return still_lost(reader.read(FACTS, stretches), settings, found.candidates, progress)
+
+
+def _say_done(settings: Settings, writer: LogWriter, asked: Asked) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    record = FactsRecord(
+        FACTS_VERSION, asked.org or "", "", now_ms, [], secret_fingerprint(settings.secret), asked.from_ms
+    )
+    for partition in range(settings.partitions):
+        writer.send(FACTS, encode(record), [], partition)
+    writer.flush()
