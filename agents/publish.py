@@ -83,10 +83,12 @@ class NumbersOfPartition:
                 campaign=row.campaign,
                 summary=SummaryPart(row.as_of_ms, row.patterns, row.totals, row.overflow),
                 days={day: sums.day_row(campaign, day).quarters for day in marks.days.get(campaign, ())},
+                moved=max((at for section, at in row.sections.items() if section in PUBLISHED), default=None),
             )
             if campaign in marks.labels and (labels := sums.labels_row(campaign)) is not None:
                 update.labels = Labels(labels.name, labels.subject, labels.fields)
             updates.append(update)
+            sums.used((campaign,))
         return writer.encode(self.database.partition, self.fence(), updates)
 
 
@@ -112,6 +114,7 @@ class SectionsOfPartition(NumbersOfPartition):
                 if section in PUBLISHED
             }
             updates.append((campaign, row.org, row.campaign, parts))
+            self.database.aggregates.used((campaign,))
         return writer.encode_sections(self.database.partition, self.fence(), updates)
 
 

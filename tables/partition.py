@@ -40,8 +40,8 @@ from app.verdicts import Rules
 from tables import layout
 from tables.aggregates import Aggregates, campaign_decoder, day_decoder, labels_decoder
 from tables.batches import group
-from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
+from tables.campaign_book import put_name
 from tables.index import addressed_names, move_index, move_keys
 from tables.layout import LabelsRow, Meta
 from tables.people import PeopleWriter
@@ -92,6 +92,7 @@ class PartitionDatabase:
         except StateError:
             self.close()
             raise
+        self.aggregates.generation = self.meta.generation
         stored = self._db.get(layout.OFFSET)
         self.next_offset = int.from_bytes(stored, "big") if stored else 0
 
@@ -147,7 +148,7 @@ class PartitionDatabase:
         self._db.write(batch)
         self.next_offset = expected
         self._cache.age()
-        self.aggregates.forget_many()
+        self.aggregates.used(grouped.owners)
         return applied
 
     def _campaign_key(self, org: str, campaign: str) -> CampaignKey:
@@ -219,8 +220,7 @@ class PartitionDatabase:
                 else:
                     put(name, encode(entry), log_handle)
                     for named in book.learn(entry):
-                        text = named[2].encode("utf-8", "surrogatepass")
-                        put(layout.name_name(campaign, name_of(named)), text)
+                        put_name(batch, campaign, named)
                     fact = entry.fact
                     if (fact.type == OPENED or fact.type == CLICKED) and not fact.evidence & EXCLUDED:
                         if person is None and not state.erased:
@@ -269,9 +269,9 @@ class PartitionDatabase:
         for entry in logged:
             log[log_key(entry.fact)] = blank(entry)
             for section, number in ((b.LINK, entry.fact.link), (b.REASON, entry.fact.reason)):
-                if tells(book.texts.get((section, number)), entry.address):
+                if tells(book.text(section, number), entry.address):
                     book.texts[section, number] = ERASED
-                    batch.put(layout.name_name(campaign, name_of((section, number, ERASED))), ERASED.encode())
+                    put_name(batch, campaign, (section, number, ERASED))
                     renamed.add(section)
         return renamed
 
@@ -294,10 +294,11 @@ class PartitionDatabase:
             CampaignKey(name[1:]): (row.org, row.campaign)
             for name, row in ((n, campaign_decoder.decode(v)) for n, v in layout.scan(self._db, b"C"))
         }
-        for letter in b"DER":
+        for letter in b"DEQRW":
             self._db.delete_range(bytes((letter,)), bytes((letter + 1,)))
         self._index.delete_range(b"", b"\xff")
         self.aggregates.forget_all()
+        self.aggregates.generation = self.generation + 1
         self._cache.young.clear()
         self._cache.old.clear()
         done = 0
@@ -316,11 +317,12 @@ class PartitionDatabase:
                 if done % REBUILT_TOGETHER == 0:
                     self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
                     self._db.write(batch)
+                    self.aggregates.used((campaign,))
                     batch, sums = WriteBatch(raw_mode=True), Sums()
                     say(done)
             self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
             self._db.write(batch)
-            self.aggregates.forget_many()
+            self.aggregates.used((campaign,))
         say(done)
         self.meta = msgspec.structs.replace(
             self.meta, generation=self.meta.generation + 1, rebuilding=False, rebuilt=request
@@ -349,6 +351,7 @@ class PartitionDatabase:
 
     def close(self) -> None:
         """Closes the database; another process may open it from then on."""
+        self.aggregates.forget_all()
         # RocksDB holds its lock until the last handle is gone, those of the column families included.
         for handle in (self._recipients, self._log, self._index, self._db):
             handle.close()

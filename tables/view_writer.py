@@ -38,11 +38,18 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames.
+# KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames, the
+# sections.
 # ARGV: partition, generation, offset, org, campaign, campaign key,
 # as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the partition's old fields
 # where the generation is a new one).
 _PUBLISH: Final = """
+local function older(one, other)
+  local g, o = string.match(one, '^(%d+):(%d+)$')
+  local h, q = string.match(other, '^(%d+):(%d+)$')
+  g, o, h, q = tonumber(g), tonumber(o), tonumber(h), tonumber(q)
+  return g < h or (g == h and o < q)
+end
 local p, gen, off = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local fence = redis.call('HGET', KEYS[1], 'f:' .. p)
 if fence then
@@ -57,6 +64,16 @@ if fence then
 end
 redis.call('HSET', KEYS[1], 'f:' .. p, ARGV[2] .. ':' .. ARGV[3], 'org', ARGV[4], 'campaign', ARGV[5])
 for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+local moved = redis.call('HGET', KEYS[2], 'r:' .. p)
+if moved then
+  local shown = redis.call('HGET', KEYS[6], 'f:' .. p)
+  if shown and not older(shown, moved) then
+    redis.call('HDEL', KEYS[2], 'b:' .. p)
+  else
+    local now = redis.call('TIME')
+    redis.call('HSETNX', KEYS[2], 'b:' .. p, now[1] * 1000 + math.floor(now[2] / 1000))
+  end
+end
 if ARGV[7] ~= '' then redis.call('ZADD', KEYS[3], 'GT', ARGV[7], ARGV[5]) end
 if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
   redis.call('HSET', KEYS[4], ARGV[5], ARGV[8])
@@ -92,6 +109,8 @@ class Update(msgspec.Struct, kw_only=True):
     summary: SummaryPart | None = None
     days: dict[int, DayPart] = {}
     labels: Labels | None = None
+    moved: int | None = None
+    """As of which offset rows of the published sections moved last."""
 
 
 Call = tuple[list[str], list[str | bytes | int]]
@@ -132,6 +151,8 @@ class ViewWriter:
             fields: list[str | bytes] = []
             if update.summary is not None:
                 fields += (f"s:{partition}", _encode(update.summary))
+            if update.moved is not None:
+                fields += (f"r:{partition}", Fence(fence.generation, update.moved).text())
             for day, part in update.days.items():
                 fields += (f"d:{partition}:{day}", pack_day(day, part))
             called: str | bytes = ""
@@ -256,4 +277,11 @@ class ViewWriter:
 
 
 def _keys(written: str, campaign: CampaignKey, org: str) -> list[str]:
-    return [written, report_name(campaign), campaigns_name(org), names_name(org), renames_name(org)]
+    return [
+        written,
+        report_name(campaign),
+        campaigns_name(org),
+        names_name(org),
+        renames_name(org),
+        sections_name(campaign),
+    ]
