@@ -183,9 +183,11 @@ class NumbersOfPartition:
             campaign=row.campaign,
             summary=SummaryPart(row.as_of_ms, row.patterns, row.totals, row.overflow),
             days={day: sums.day_row(campaign, day).quarters for day in what if day != LABELS},
+            moved=max((at for section, at in row.sections.items() if section in PUBLISHED), default=None),
         )
         if LABELS in what and (labels := sums.labels_row(campaign)) is not None:
             update.labels = Labels(labels.name, labels.subject, labels.fields)
+        sums.used((campaign,))
         return writer.encode(self.number, self.fence(), [update])[0]
 
     # The way to Redis
@@ -271,6 +273,7 @@ class SectionsOfPartition(NumbersOfPartition):
             return None
         book = self.database.aggregates.book(campaign)
         parts = {section: pack_part(section_part(book, section)) for section in what if section in PUBLISHED}
+        self.database.aggregates.used((campaign,))
         return writer.encode_sections(self.number, self.fence(), [(campaign, row.org, row.campaign, parts)])[
             0
         ]

@@ -62,9 +62,10 @@ class Context:
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)
 
-    def freshness(self, complete: bool) -> Freshness:
-        """How fresh what is answered now is; `complete`: no partition's share of it is missing."""
-        return self.lag.report.freshness.because(None if complete else INCOMPLETE)
+    def freshness(self, complete: bool, behind_ms: int = 0) -> Freshness:
+        """How fresh what is answered now is; `complete`: no partition's share of it is missing; `behind_ms`: how much
+        older its rows are."""
+        return self.lag.report.freshness.because(None if complete else INCOMPLETE).with_rows(behind_ms)
 
     def __post_init__(self) -> None:
         self.queries = self.hub.queries

@@ -22,7 +22,7 @@ from api.feed import Feed, FeedKey, Subscription
 from api.metrics import Metrics
 from api.queries import Queries
 from api.ticks import Ticks
-from api.tops import clickers_of, complete_rows
+from api.tops import Tops, clickers_of
 from api.viewers import shared_view
 from app.errors import RejectRequest, ReportsError, TryLater
 from app.facts import CampaignKey
@@ -44,6 +44,8 @@ WATCHER_S: Final = 0.000_1
 """What sending one event to one watcher costs, measured; a campaign's watchers get at most all of one core."""
 TEND_S: Final = 1.0
 RETRY_S: Final = 0.25
+BEHIND_S: Final = 1.0
+"""Until rows that are older than the numbers are looked at again."""
 
 
 class Watched:
@@ -91,6 +93,7 @@ class LiveHub:
         self._metrics = metrics
         self._background = background
         self.queries = Queries(redis, secret, partitions)
+        self.tops = Tops(views, self.queries)
         self._secret = secret
         self._watched: dict[CampaignKey, Watched] = {}
         self._subscriptions: set[Subscription] = set()
@@ -182,14 +185,13 @@ class LiveHub:
         """`whole`: with the hours and rows that the campaign's feeds (and one that is `joining`) want."""
         self._metrics.view_loads.labels(str(whole).lower()).inc()
         feeds = [*watched.feeds.values(), *([joining] if joining is not None else [])]
-        view = await self._views.load(
+        view = await self.tops.load(
             watched.key,
             epoch=await self._ticks.epoch(),
             hours=whole and any(feed.wants_hours for feed in feeds),
             sections=sorted({row for feed in feeds for row in feed.wanted_rows}) if whole else (),
         )
         if view is not None and whole:
-            await complete_rows(self.queries, watched.key, view, {feed.key.count for feed in feeds})
             watched.whole = view
         return view
 
@@ -201,7 +203,7 @@ class LiveHub:
             clickers = await clickers_of(self.queries, watched.key, view, feed.key.count)
         feed.update(
             view,
-            freshness=self._freshness(watched, view),
+            freshness=self._freshness(watched, feed, view),
             clickers=clickers,
         )
 
@@ -217,11 +219,13 @@ class LiveHub:
             del self._watched[watched.key]
             watched.wake.set()  # its task sees that nobody is left, and ends
 
-    def _freshness(self, watched: Watched, view: View) -> Freshness:
+    def _freshness(self, watched: Watched, feed: Feed, view: View) -> Freshness:
         freshness = self._lag.report.freshness
         if not self._ticks.answers:
             freshness = freshness.because("Redis doesn't answer")
-        return freshness.because(INCOMPLETE if watched.suspect or not view.complete else None)
+        freshness = freshness.because(INCOMPLETE if watched.suspect or not view.complete else None)
+        rows = watched.whole if feed.wanted_rows else None
+        return freshness.with_rows(rows.behind_ms if rows is not None else 0)
 
     async def _follow(self, watched: Watched) -> None:
         """Loads a campaign's view after its ticks, and hands it to the feeds."""
@@ -242,6 +246,8 @@ class LiveHub:
                 loop.call_later(RETRY_S, watched.wake.set)
             elif whole:
                 sections_at = now + max(SECTIONS_S, spread_s)
+                if watched.whole is not None and watched.whole.behind_ms:
+                    loop.call_later(BEHIND_S, watched.wake.set)  # no tick says that nothing comes
             elif watched.slow:
                 # These numbers' hours and rows are due too, when their time has come.
                 loop.call_at(sections_at, watched.wake.set)
@@ -278,10 +284,9 @@ class LiveHub:
 
     def _update_heads(self, watched: Watched) -> None:
         if watched.view is not None:
-            freshness = self._freshness(watched, watched.view)
             for feed in watched.feeds.values():
                 if feed.filled:
-                    feed.update_head(watched.view, freshness)
+                    feed.update_head(watched.view, self._freshness(watched, feed, watched.view))
 
     def _moved(self, key: CampaignKey | None) -> None:
         if key is None:

@@ -27,11 +27,11 @@ from app.errors import TryLater
 from app.facts import CampaignKey, RecipientKey
 from app.filters import EventFilter, RecipientFilter
 from app.keys import recipient_partition
-from app.sections import NO_ROWS, Rows
 from app.summary import Count
+from app.top_rows import Answer
+from tables.link_ends import Ends, widest
 from tables.people import Kind
 from tables.redis_clock import time_ms
-from tables.section_merge import merge_parts, unpack_part
 from tables.sketches import Union
 from tables.views import PARTITIONS, Fence, fences_of
 
@@ -50,7 +50,7 @@ _page = msgspec.msgpack.Decoder(wire.Page)
 _recipient = msgspec.msgpack.Decoder(wire.RecipientAnswer)
 _top_clickers = msgspec.msgpack.Decoder(wire.TopClickersAnswer)
 _rows = msgspec.msgpack.Decoder(wire.RowsAnswer)
-_section = msgspec.msgpack.Decoder(wire.SectionAnswer)
+_tops = msgspec.msgpack.Decoder(wire.TopsAnswer)
 _people = msgspec.msgpack.Decoder(wire.PeopleAnswer)
 
 
@@ -60,7 +60,7 @@ _A = TypeVar(
     wire.RecipientAnswer,
     wire.TopClickersAnswer,
     wire.RowsAnswer,
-    wire.SectionAnswer,
+    wire.TopsAnswer,
     wire.PeopleAnswer,
 )
 
@@ -176,16 +176,25 @@ class Queries:
             for place, key in enumerate(keys)
         }
 
-    async def section(self, campaign: CampaignKey, section: int) -> Rows:
-        """All rows of a section, as `ViewReader.load` has the largest ones."""
+    async def tops(self, campaign: CampaignKey, sections: Sequence[int], keys: Sequence[RowKey]) -> Answer:
+        """Exact tallies of rows of these sections, summed over all partitions, and what all of their rows add up to."""
         answers = await self._ask(
-            "section",
-            lambda some: wire.SectionRequest(campaign, some, section),
-            _section,
-            timeout_s=SECTION_TIMEOUT_S,
+            "tops", lambda some: wire.TopsRequest(campaign, some, tuple(sections), tuple(keys)), _tops
         )
-        parts = [unpack_part(packed) for answer in answers for packed in answer.parts]
-        return merge_parts((place, section, part) for place, part in enumerate(parts)).get(section, NO_ROWS)
+        totals = {}
+        for place, section in enumerate(sections):
+            known = [answer.totals[place] for answer in answers]
+            if None not in known:
+                totals[section] = sum(tally.from_bytes(total or b"") for total in known)
+        ends: dict[int, Ends] = {}
+        for answer in answers:
+            for link, pair in answer.ends.items():
+                ends[link] = widest(Ends(*ends[link]), Ends(*pair)) if link in ends else Ends(*pair)
+        tallies = {
+            key: sum(tally.from_bytes(answer.tallies[place]) for answer in answers)
+            for place, key in enumerate(keys)
+        }
+        return Answer(totals, tallies, dict(ends))
 
     async def people(
         self, campaigns: Sequence[CampaignKey], kinds: Sequence[Kind], first: int, end: int

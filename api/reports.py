@@ -31,7 +31,7 @@ from api.operations import (
     Operation,
     Parameter,
 )
-from api.tops import clickers_of, complete_rows
+from api.tops import clickers_of
 from api.viewers import REPORTS, Viewer, viewer_of
 from app import shapes
 from app.report import (
@@ -55,8 +55,10 @@ async def summary(request: Request) -> Response:
     parameters.only(query, ("count", "timezone"))
     count = parameters.count_of(query)
     parameters.timezone_of(query, _home(context, viewer))
-    view = await _view(context, viewer, count, hours=False)
-    return json_response(summary_document(view, freshness=context.freshness(view.complete), count=count))
+    view = await _view(context, viewer, hours=False)
+    return json_response(
+        summary_document(view, freshness=context.freshness(view.complete, view.behind_ms), count=count)
+    )
 
 
 async def timeline(request: Request) -> Response:
@@ -67,9 +69,9 @@ async def timeline(request: Request) -> Response:
     zone = parameters.timezone_of(query, _home(context, viewer))
     unit = parameters.unit_of(query)
     from_ms, to_ms = parameters.time_of(query, "from"), parameters.time_of(query, "to")
-    view = await _view(context, viewer, count, hours=True)
+    view = await _view(context, viewer, hours=True)
     document: shapes.TimelineDocument = {
-        **head(view, freshness=context.freshness(view.complete), count=count),
+        **head(view, freshness=context.freshness(view.complete, view.behind_ms), count=count),
         "timeline": timeline_section(
             view, count=count, timezone=zone, unit=unit, from_ms=from_ms, to_ms=to_ms
         ),
@@ -85,12 +87,12 @@ async def one_section(request: Request) -> Response:
     count = parameters.count_of(query)
     zone = parameters.timezone_of(query, _home(context, viewer))
     name = cast(Section, request.url.path.rpartition("/")[2])
-    view = await _view(context, viewer, count, hours=False, sections=rows_of((name,)))
+    view = await _view(context, viewer, hours=False, sections=rows_of((name,)))
     clickers = await _clickers(context, viewer, view, count) if name == "links" else None
     return json_response(
         report_document(
             view,
-            freshness=context.freshness(view.complete),
+            freshness=context.freshness(view.complete, view.behind_ms),
             count=count,
             timezone=zone,
             sections=(name,),
@@ -114,10 +116,10 @@ async def variants_section(request: Request) -> Response:
             raise parameters.bad("y" if "x" in query else "x", "two different fields are needed, x and y")
         fields = (query["x"], query["y"])
     chosen = {name.removeprefix("variant."): query[name] for name in chosen_names}
-    view = await _view(context, viewer, count, hours=False, sections=ROWS_OF["variants"])
+    view = await _view(context, viewer, hours=False, sections=ROWS_OF["variants"])
     assert view.sections is not None
     document: shapes.VariantsDocument = {
-        **head(view, freshness=context.freshness(view.complete), count=count),
+        **head(view, freshness=context.freshness(view.complete, view.behind_ms), count=count),
         "variants": variants(view.sections, view.labels.fields, count, Asked(rate, fields, chosen)),
     }
     return json_response(document)
@@ -130,12 +132,12 @@ async def report(request: Request) -> Response:
     count = parameters.count_of(query)
     zone = parameters.timezone_of(query, _home(context, viewer))
     sections = parameters.sections_of(query)
-    view = await _view(context, viewer, count, hours="timeline" in sections, sections=rows_of(sections))
+    view = await _view(context, viewer, hours="timeline" in sections, sections=rows_of(sections))
     clickers = await _clickers(context, viewer, view, count) if "links" in sections else None
     return json_response(
         report_document(
             view,
-            freshness=context.freshness(view.complete),
+            freshness=context.freshness(view.complete, view.behind_ms),
             count=count,
             timezone=zone,
             sections=sections,
@@ -153,14 +155,11 @@ def _home(context: Context, viewer: Viewer) -> str:
     return context.organisations.by_id[viewer.org].timezone
 
 
-async def _view(
-    context: Context, viewer: Viewer, count: Count, *, hours: bool, sections: Collection[int] = ()
-) -> View:
+async def _view(context: Context, viewer: Viewer, *, hours: bool, sections: Collection[int] = ()) -> View:
     key = viewer.key(context)
-    view = await context.views.load(key, epoch=await context.hub.epoch(), hours=hours, sections=sections)
+    view = await context.hub.tops.load(key, epoch=await context.hub.epoch(), hours=hours, sections=sections)
     if view is None:
         raise await context.hub.not_found()
-    await complete_rows(context.queries, key, view, (count,))
     return viewer.may_see(view, context.secret)
 
 

@@ -1,22 +1,28 @@
-"""What a report needs beyond Redis: rows that were cut there, and the top clickers of its first links.
+"""What a report needs beyond the numbers in Redis: its rows, put together of all partitions, and the top clickers.
 
-- Redis holds the largest rows of each partition. Where those don't prove the ones to show, all rows are asked for
-  (`app.sections.Rows.exact`); if nobody can tell them, the whole answer is TryLater, never a smaller number.
+Rules:
+- Redis holds the first rows of each partition. Rows that may be short there are asked for by their keys, some 2,000 of
+  a section at most (`app.top_rows`). While nobody can tell them they are part of `other`; never is a number too small.
+- Rows are put together once for all who look at a campaign, until the partitions have published others. That is done
+  in a thread where it is much: webhooks are taken on the event loop.
 - Top clickers are an extra: while the query process is away they are null, and the numbers go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from app import breakdown as b
 from app.errors import TryLater
 from app.facts import CampaignKey
 from app.report import TopClickers
-from app.sections import LINKS, NO_ROWS, ROWS, top_links, weight_of
+from app.sections import NO_ROWS, Rows, top_links
 from app.summary import Count
-from tables.views import View
+from app.top_rows import completed, keys_of, trimmed, wanted
+from tables.views import PackedSections, View, ViewReader
 
 if TYPE_CHECKING:
     from api.queries import Queries
@@ -24,16 +30,91 @@ if TYPE_CHECKING:
 TOP_LINKS: Final = 20
 """Links whose top clickers stand in the report; those of the others are at `/links/{id}/clickers`."""
 TOP_CLICKERS: Final = 10
+_INLINE_BYTES: Final = 16_384
+"""Packed parts of this size are put together on the event loop: that takes about as long as asking a thread to."""
+_CAMPAIGNS: Final = 64
+RETRY_S: Final = 1.0
+"""How long rows that nobody can tell are not asked for again."""
+
+Asked = dict[int, list[tuple[int, int]]]
 
 
-async def complete_rows(queries: Queries, key: CampaignKey, view: View, counts: Iterable[Count]) -> None:
-    """Fills up sections whose rows in Redis can't be shown as they are under these counts. Raises TryLater."""
-    for section, rows in (view.sections or {}).items():
-        shown = LINKS if section == b.LINK else ROWS
-        exact = all(rows.exact(shown, weight_of(section, count)) for count in counts)
-        if not exact and section != b.POSITION:
-            assert view.sections is not None
-            view.sections[section] = await queries.section(key, section)
+class _Known:
+    """A campaign's rows as of a stamp."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.stamp: tuple[bytes | None, ...] = ()
+        self.rows: dict[int, Rows | None] = {}
+        """None: there are none."""
+        self.until: float | None = None
+        """When some of the rows are to be asked for again."""
+
+
+class Tops:
+    """One per API process."""
+
+    def __init__(self, views: ViewReader, queries: Queries) -> None:
+        self._views = views
+        self._queries = queries
+        self._known: OrderedDict[CampaignKey, _Known] = OrderedDict()
+
+    async def load(
+        self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
+    ) -> View | None:
+        """As `ViewReader.load`, with rows that are exact and no more than are shown. Raises RedisError."""
+        found = await self._views.load_packed(campaign, epoch=epoch, hours=hours, sections=sections)
+        if found is None:
+            return None
+        view, packed = found
+        if packed is not None:
+            rows = await self._rows(campaign, packed, sections)
+            view.sections = {section: some for section, some in rows.items() if some is not None}
+        return view
+
+    async def _rows(
+        self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]
+    ) -> dict[int, Rows | None]:
+        known = self._known.pop(campaign, None) or _Known()
+        self._known[campaign] = known
+        if len(self._known) > _CAMPAIGNS:
+            self._known.popitem(last=False)
+        loop = asyncio.get_running_loop()
+        async with known.lock:
+            if known.stamp != packed.stamp or (known.until is not None and loop.time() >= known.until):
+                known.stamp, known.rows, known.until = packed.stamp, {}, None
+            if missing := [section for section in sections if section not in known.rows]:
+                made, complete = await self._made(campaign, packed, missing)
+                known.rows.update({section: made.get(section) for section in missing})
+                if not complete:
+                    known.until = loop.time() + RETRY_S
+            return {section: known.rows[section] for section in sections}
+
+    async def _made(
+        self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]
+    ) -> tuple[dict[int, Rows], bool]:
+        """Rows of sections, and whether none had to be left out."""
+        parts = {section: packed.parts[section] for section in sections if section in packed.parts}
+        some = PackedSections(packed.stamp, parts)
+        if sum(len(part) for several in parts.values() for _, part in several) <= _INLINE_BYTES:
+            found, asked = _merged(some)
+        else:
+            found, asked = await asyncio.to_thread(_merged, some)
+        if not asked:
+            return found, True
+        try:
+            answer = await self._queries.tops(campaign, list(asked), keys_of(asked))
+        except TryLater:
+            return await asyncio.to_thread(trimmed, found), False
+        found = await asyncio.to_thread(lambda: trimmed(completed(found, asked, answer)))
+        return found, answer.totals.keys() >= asked.keys()
+
+
+def _merged(packed: PackedSections) -> tuple[dict[int, Rows], Asked]:
+    """The rows, and which are to be asked for; where none are, no more than are shown."""
+    found = packed.merged()
+    asked = wanted(found)
+    return (found if asked else trimmed(found)), asked
 
 
 async def clickers_of(queries: Queries, key: CampaignKey, view: View, count: Count) -> TopClickers | None:

@@ -88,6 +88,14 @@ class Freshness(msgspec.Struct, frozen=True):
         """Stale for `reason` where there is one and it isn't stale already."""
         return self if self.reason or not reason else Freshness(self.lag_ms, reason, self.progress)
 
+    def with_rows(self, behind_ms: int) -> Freshness:
+        """Of numbers with rows that are so much older than the rest."""
+        if not behind_ms:
+            return self
+        lag_ms = max(self.lag_ms, behind_ms) if self.lag_ms is not None else None
+        found = Freshness(lag_ms, self.reason, self.progress)
+        return found.because(ROWS_BEHIND if behind_ms > ROWS_BEHIND_MS else None)
+
     def state(self) -> Staleness:
         return {
             "lag_ms": self.lag_ms,
@@ -98,6 +106,9 @@ class Freshness(msgspec.Struct, frozen=True):
 
 
 FRESH: Final = Freshness(0)
+ROWS_BEHIND_MS: Final = 2_000
+"""Rows are published a few times a second."""
+ROWS_BEHIND: Final = "links, places and the other rows are older than the summary"
 INCOMPLETE: Final = "the numbers are being published again, a part of them is missing"
 
 

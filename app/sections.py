@@ -1,6 +1,8 @@
 """Rows summed over the partitions → the sections links, places, clients and providers (shapes: `docs/api.md`).
 
 Rules:
+- What is shown is exact. Rows that some partition may have left out in part are summed up in `other` with those that
+  come after the shown ones (`api.tops` asks for them before).
 - Rows stand by events under the count that was asked for, ties by name; rows without any are left out.
 - Shown are the first `LINKS` links and `ROWS` of anything else, and one row `other` that sums up the rest. So the
   events of all rows add up to the totals of the summary. Recipients in `other` are those of its rows added up: who
@@ -49,20 +51,14 @@ class Rows(msgspec.Struct):
     """The same of links that people clicked; one that stands in `tallies` without a person's click counts."""
     cut: int = 0
     """How many parts left out something."""
-    bound: int = 0
-    """No row that is in no part has more events than this."""
-    in_cut: dict[Key, int] = {}
-    """How many of the cut parts a row stands in; those that are in all of them are exact."""
+    short: set[Key] = set()
+    """Rows of which a part may have left out some. They are never shown."""
+    people_short: set[Key] = set()
+    """Those of them that may lack events of people."""
 
-    def exact(self, shown: int, weight: Weight) -> bool:
-        """Whether the `shown` rows that come first by their weight are certainly these, and their tallies complete."""
-        if not self.cut:
-            return True
-        weights = {key: size for key, tally in self.tallies.items() if (size := weight(tally))}
-        largest = sorted(weights, key=weights.__getitem__, reverse=True)[:shown]
-        if any(self.in_cut.get(key, 0) < self.cut for key in largest):
-            return False
-        return len(largest) == shown and weights[largest[-1]] >= self.bound
+    def unsure(self, count: Count) -> set[Key]:
+        """Rows whose numbers under this count may be too small."""
+        return self.people_short if count == "people" else self.short
 
 
 NO_ROWS: Final = Rows()
@@ -75,7 +71,23 @@ _CLICKS: Final = BITS * b.E_CLICKS
 
 def events(tally: int) -> int:
     """Opens and clicks of an engagement row."""
-    return _opens(tally, "all") + _clicks(tally, "all")
+    return (
+        (tally & MASK)
+        + (tally >> BITS & MASK)
+        + (tally >> 2 * BITS & MASK)
+        + (tally >> 3 * BITS & MASK)
+        + (tally >> 4 * BITS & MASK)
+        + (tally >> 5 * BITS & MASK)
+    )
+
+
+def people_events(tally: int) -> int:
+    """Those of them that people made."""
+    return (tally & MASK) + (tally >> _CLICKS & MASK)
+
+
+def _first_field(tally: int) -> int:
+    return tally & MASK
 
 
 def _opens(tally: int, count: Count) -> int:
@@ -90,8 +102,15 @@ def _clicks(tally: int, count: Count) -> int:
 
 def weight_of(section: int, count: Count) -> Weight:
     if section in b.ENGAGEMENT_SECTIONS:
-        return lambda tally: _opens(tally, count) + _clicks(tally, count)
-    return lambda tally: field_of(tally, 0)
+        return people_events if count == "people" else events
+    return _first_field
+
+
+def orders_of(section: int) -> tuple[Weight, ...]:
+    """By what a section is put in order: all events and those of people, or one number."""
+    if section in b.ENGAGEMENT_SECTIONS:
+        return (events, people_events)
+    return (_first_field,)
 
 
 def clicks_of(tally: int) -> int:
@@ -110,17 +129,24 @@ def _numbers(tally: int, count: Count) -> Engagement:
 
 
 def _ordered(
-    rows: Rows, shown: int, weight: Weight, name: Callable[[Key], str]
+    rows: Rows, shown: int, count: Count, weight: Weight, name: Callable[[Key], str]
 ) -> tuple[list[tuple[Key, int]], int, int]:
     """(rows to show, tally of the others, how many others but for those that the parts left out)."""
-    found = [(-size, name(key), key, tally) for key, tally in rows.tallies.items() if (size := weight(tally))]
+    unsure = rows.unsure(count)
+    found = [
+        (key in unsure, -size, name(key), key, tally)
+        for key, tally in rows.tallies.items()
+        if (size := weight(tally))
+    ]
     found.sort()
-    others = found[shown:]
-    rest = rows.rest + sum(tally for _, _, _, tally in others)
-    return [(key, tally) for _, _, key, tally in found[:shown]], rest, len(others)
+    exact = min(shown, len(found) - sum(row[0] for row in found))
+    rest = rows.rest + sum(row[4] for row in found[exact:])
+    return [(row[3], row[4]) for row in found[:exact]], rest, len(found) - exact
 
 
-def _name_in(rows: Rows, shown_as: Callable[[str], str] = said) -> Callable[[Key], str]:
+def name_in(rows: Rows, shown_as: Callable[[str], str] = said) -> Callable[[Key], str]:
+    """A row's key → its name as it is shown."""
+
     def name(key: Key) -> str:
         if key[0] in SPECIAL_NAMES:
             return SPECIAL_NAMES[key[0]]
@@ -139,7 +165,7 @@ def link_id(number: int) -> str:
 
 def top_links(rows: Rows, count: Count, most: int) -> list[int]:
     """The links that stand first, as far as they have a name of their own."""
-    found, _, _ = _ordered(rows, most, lambda tally: _clicks(tally, count), _name_in(rows, _as_it_is))
+    found, _, _ = _ordered(rows, most, count, lambda tally: _clicks(tally, count), name_in(rows, _as_it_is))
     return [key[0] for key, _ in found if key[0] not in SPECIAL_NAMES]
 
 
@@ -151,13 +177,10 @@ def links(
 ) -> Links:
     """`top_clickers`: link → (address, clicks), the most clicks first; None where nobody was asked for them."""
     rows = sections.get(b.LINK, NO_ROWS)
-    name = _name_in(rows, _as_it_is)
-    found, rest, others = _ordered(rows, shown, lambda tally: _clicks(tally, count), name)
+    name = name_in(rows, _as_it_is)
+    found, rest, others = _ordered(rows, shown, count, lambda tally: _clicks(tally, count), name)
     total = sum(_clicks(tally, count) for _, tally in found) + _clicks(rest, count)
-    positions: dict[int, list[tuple[int, int]]] = {}
-    for (link, position), tally in sections.get(b.POSITION, NO_ROWS).tallies.items():
-        if clicks := _clicks(tally, count):
-            positions.setdefault(link, []).append((position, clicks))
+    positions = _positions(sections, {key[0]: _clicks(tally, count) for key, tally in found}, count)
     people = count == "people"
     result: list[LinkRow] = []
     for key, tally in found:
@@ -182,6 +205,26 @@ def links(
     return {"rows": result, "other": {"links": others, "total_clicks": _clicks(rest, count)}}
 
 
+def _positions(
+    sections: Sections, clicks: Mapping[int, int], count: Count
+) -> dict[int, list[tuple[int, int]]]:
+    """Link → (position, clicks) as far as they are exact. `clicks`: of each link in all.
+
+    All positions of a link are exact where they add up to its clicks: none of them can be more."""
+    rows = sections.get(b.POSITION, NO_ROWS)
+    unsure = rows.unsure(count)
+    known: dict[int, list[tuple[int, int]]] = {}
+    sums: dict[int, int] = {}
+    for (link, position), tally in rows.tallies.items():
+        if link in clicks and (some := _clicks(tally, count)):
+            known.setdefault(link, []).append((position, some))
+            sums[link] = sums.get(link, 0) + some
+    for link, found in known.items():
+        if sums[link] != clicks[link]:
+            found[:] = [(position, some) for position, some in found if (link, position) not in unsure]
+    return known
+
+
 def _engagement(
     rows: Rows,
     count: Count,
@@ -190,9 +233,9 @@ def _engagement(
     shown: int = ROWS,
 ) -> list[Any]:
     """`words`: a row's name → the fields that say it."""
-    name = _name_in(rows, shown_as)
+    name = name_in(rows, shown_as)
     weight = weight_of(b.CITY, count)  # as of all of these
-    found, rest, _ = _ordered(rows, shown, weight, name)
+    found, rest, _ = _ordered(rows, shown, count, weight, name)
     result = [{**words(name(key)), **_numbers(tally, count)} for key, tally in found]
     if weight(rest):
         result.append({**words(OTHER), **_numbers(rest, count)})
@@ -242,15 +285,15 @@ def _provider(name: str, summary: Summary, reasons: dict[str, int]) -> ProviderR
 def providers(sections: Sections, count: Count) -> Providers:
     """Bounce reasons add up to `bounced`; beyond the `ROWS` most frequent ones they are `other`."""
     rows = sections.get(b.PROVIDER, NO_ROWS)
-    name = _name_in(rows)
+    name = name_in(rows)
     weight = weight_of(b.PROVIDER, count)
-    found, rest, _ = _ordered(rows, ROWS, weight, name)
+    found, rest, _ = _ordered(rows, ROWS, count, weight, name)
     reasons = sections.get(b.REASON, NO_ROWS)
 
     def reason_name(key: Key) -> str:
         return SPECIAL_NAMES.get(key[1]) or said(reasons.names.get(key) or "") or SPECIAL_NAMES[b.UNKNOWN]
 
-    frequent, _, _ = _ordered(reasons, ROWS, lambda tally: tally, reason_name)
+    frequent, _, _ = _ordered(reasons, ROWS, count, lambda tally: tally, reason_name)
     by_provider: dict[int, dict[str, int]] = {}
     for key, tally in frequent:
         named = by_provider.setdefault(key[0], {})
@@ -274,7 +317,7 @@ def variant_groups(sections: Sections) -> tuple[list[tuple[dict[str, str] | None
     """((fields or None for recipients without a variant, tally), most recipients first; tally of those left out)."""
     rows = sections.get(b.VARIANT, NO_ROWS)
     found, rest, _ = _ordered(
-        rows, ROWS, lambda tally: field_of(tally, 0), lambda key: rows.names.get(key, "")
+        rows, ROWS, "all", lambda tally: field_of(tally, 0), lambda key: rows.names.get(key, "")
     )
     decoded: list[tuple[dict[str, str] | None, int]] = []
     for key, tally in found:

@@ -63,5 +63,6 @@ def _moved(rows: Rows, moved: Mapping[int, int]) -> Rows:
         tallies={(moved.get(link, link), other): tally for (link, other), tally in rows.tallies.items()},
         names={(moved.get(link, link), other): name for (link, other), name in rows.names.items()},
         ends={moved.get(link, link): ends for link, ends in rows.ends.items()},
-        in_cut={(moved.get(link, link), other): parts for (link, other), parts in rows.in_cut.items()},
+        short={(moved.get(link, link), other) for link, other in rows.short},
+        people_short={(moved.get(link, link), other) for link, other in rows.people_short},
     )

@@ -1,4 +1,5 @@
-"""A campaign's sums at rest: its row, its days, the rows and names of its sections. Written through, cached.
+"""A campaign's sums at rest: its row, its days, the rows and names of its sections. Written through, and kept in memory
+while the process's budget lasts (`tables.shelf`).
 
 `Aggregates.add` takes a batch's differences and puts what becomes of the rows into the batch that also moves states and
 offset: after a crash all of it is there or nothing.
@@ -6,30 +7,46 @@ offset: after a crash all of it is there or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from rocksdict import Rdict, WriteBatch
 
 from app import breakdown as b
-from app import tally
 from app.contribution import METRICS
 from app.facts import CampaignKey, RecipientKey, encode
 from tables import layout
-from tables.book import Book, read_book
 from tables.cache import RecipientCache
+from tables.campaign_book import CampaignBook
 from tables.layout import CampaignRow, DayRow, LabelsRow
-from tables.link_ends import NO_ENDS, ends_bytes, moved_ends
+from tables.link_ends import clicked_links, moved_ends
 from tables.sums import Sums, add_counts
 
-_CACHED_ROWS: Final = 20_000
-_CACHED_DAYS: Final = 20_000
-_CACHED_BOOK_ROWS: Final = 500_000
-"""Rows and names of sections in memory: about 200 bytes each."""
+_QUARTER_ENTRIES: Final = 2
+"""What a quarter hour takes of the budget."""
 
 campaign_decoder: msgspec.msgpack.Decoder[CampaignRow] = msgspec.msgpack.Decoder(CampaignRow)
 day_decoder: msgspec.msgpack.Decoder[DayRow] = msgspec.msgpack.Decoder(DayRow)
 labels_decoder: msgspec.msgpack.Decoder[LabelsRow] = msgspec.msgpack.Decoder(LabelsRow)
+
+
+class _Kept:
+    """What is in memory of one campaign."""
+
+    __slots__ = ("book", "days", "row")
+
+    def __init__(self) -> None:
+        self.row: CampaignRow | None = None
+        self.days: dict[int, DayRow] = {}
+        self.book: CampaignBook | None = None
+
+    def size(self) -> int:
+        return (
+            (len(self.row.patterns) + METRICS if self.row is not None else 0)
+            + _QUARTER_ENTRIES * sum(len(day.quarters) for day in self.days.values())
+            + (self.book.size if self.book is not None else 0)
+        )
 
 
 class Aggregates:
@@ -37,35 +54,45 @@ class Aggregates:
         self._db = db
         self._index = index
         self._cache = cache
-        self._rows: dict[CampaignKey, CampaignRow] = {}
-        self._days: dict[tuple[CampaignKey, int], DayRow] = {}
-        self._books: dict[CampaignKey, Book] = {}
+        self._kept: dict[CampaignKey, _Kept] = {}
+        self.generation = 0
+        """Of the database."""
 
-    def book(self, campaign: CampaignKey) -> Book:
+    def book(self, campaign: CampaignKey) -> CampaignBook:
         """A campaign's names and section rows."""
-        book = self._books.get(campaign)
+        kept = self._of(campaign)
+        book = kept.book
         if book is None:
-            book = self._books[campaign] = read_book(self._db, campaign)
+            row = self.campaign_row(campaign)
+            touched = row.sections if row is not None else {}
+            book = kept.book = CampaignBook(self._db, campaign, self.generation, touched)
         return book
+
+    def _of(self, campaign: CampaignKey) -> _Kept:
+        kept = self._kept.get(campaign)
+        if kept is None:
+            kept = self._kept[campaign] = _Kept()
+            self._cache.shelf.touch(self, campaign)
+        return kept
 
     def labels_row(self, campaign: CampaignKey) -> LabelsRow | None:
         stored = self._db.get(layout.labels_name(campaign))
         return labels_decoder.decode(stored) if stored is not None else None
 
     def campaign_row(self, campaign: CampaignKey) -> CampaignRow | None:
-        row = self._rows.get(campaign)
-        if row is None:
+        kept = self._of(campaign)
+        if kept.row is None:
             stored = self._db.get(layout.campaign_name(campaign))
             if stored is not None:
-                row = self._rows[campaign] = campaign_decoder.decode(stored)
-        return row
+                kept.row = campaign_decoder.decode(stored)
+        return kept.row
 
     def day_row(self, campaign: CampaignKey, day: int) -> DayRow:
-        row = self._days.get((campaign, day))
+        days = self._of(campaign).days
+        row = days.get(day)
         if row is None:
             stored = self._db.get(layout.day_name(campaign, day))
-            row = day_decoder.decode(stored) if stored is not None else DayRow(0, {})
-            self._days[campaign, day] = row
+            row = days[day] = day_decoder.decode(stored) if stored is not None else DayRow(0, {})
         return row
 
     def add(
@@ -79,7 +106,7 @@ class Aggregates:
         """Adds a batch's differences to a campaign's rows; returns the days and the sections that changed."""
         row = self.campaign_row(campaign)
         if row is None:
-            row = self._rows[campaign] = _empty_row(offset, owner)
+            row = self._of(campaign).row = _empty_row(offset, owner)
         row.offset = offset
         add_counts(row.patterns, differences.patterns)
         totals = row.totals
@@ -106,6 +133,7 @@ class Aggregates:
             # A recipient's newest fact moved back in time: the maximum can't be subtracted from, the index knows it.
             row.as_of_ms = self._newest(campaign, differences.as_of_ms)
         sections = self._add_rows(campaign, differences, batch) | differences.renamed
+        self.book(campaign).settle(sections, offset, batch)
         for section in sections:
             row.sections[section] = offset
         batch.put(layout.campaign_name(campaign), encode(row))
@@ -117,31 +145,16 @@ class Aggregates:
         return set(days), sections
 
     def _add_rows(self, campaign: CampaignKey, differences: Sums, batch: WriteBatch) -> set[int]:
-        sections = set()
         book = self.book(campaign)
+        sections = book.add(differences.rows, batch)
         if differences.clicks or differences.unclicks:
-            ends = moved_ends(self._index, campaign, differences.clicks, differences.unclicks, book.ends)
+            links = clicked_links(differences.clicks, differences.unclicks)
+            ends = moved_ends(
+                self._index, campaign, differences.clicks, differences.unclicks, book.know_ends(links)
+            )
             if ends:
                 sections.add(b.LINK)
-            for link, pair in ends.items():
-                if pair == NO_ENDS:
-                    book.ends.pop(link, None)
-                    batch.delete(layout.ends_name(campaign, link))
-                else:
-                    book.ends[link] = pair
-                    batch.put(layout.ends_name(campaign, link), ends_bytes(pair))
-        rows = book.rows
-        for key, difference in differences.rows.items():
-            if not difference:
-                continue
-            sections.add(key[0])
-            value = rows.get(key, 0) + difference
-            if value:
-                rows[key] = value
-                batch.put(layout.row_name(campaign, key), tally.to_bytes(value))
-            else:
-                rows.pop(key, None)
-                batch.delete(layout.row_name(campaign, key))
+                book.move_ends(ends, batch)
         return sections
 
     def _newest(self, campaign: CampaignKey, at_least_ms: int) -> int:
@@ -159,22 +172,31 @@ class Aggregates:
                 break
         return newest
 
-    def forget_many(self) -> None:
-        """Bounds what is kept in memory: rows are written through, so dropping them costs a read and nothing else."""
-        if len(self._rows) > _CACHED_ROWS:
-            self._rows.clear()
-        if len(self._days) > _CACHED_DAYS:
-            self._days.clear()
-        if sum(len(book.rows) + len(book.texts) for book in self._books.values()) > _CACHED_BOOK_ROWS:
-            self._books.clear()
+    def size_of(self, campaign: CampaignKey) -> int:
+        kept = self._kept.get(campaign)
+        return kept.size() if kept is not None else 0
+
+    def drop(self, campaign: CampaignKey) -> None:
+        self._kept.pop(campaign, None)
+
+    def used(self, campaigns: Iterable[CampaignKey]) -> None:
+        """Bounds what is in memory, beginning with what wasn't used for longest. Not while a batch is being made."""
+        shelf = self._cache.shelf
+        for campaign in campaigns:
+            kept = self._kept.get(campaign)
+            if kept is not None:
+                if kept.book is not None:
+                    kept.book.tidy()
+                shelf.touch(self, campaign)
+        shelf.trim()
 
     def forget_all(self) -> None:
-        for known in (self._rows, self._days, self._books):
-            known.clear()
+        self._kept.clear()
+        self._cache.shelf.forget(self)
 
     def begin_anew(self, campaign: CampaignKey, owner: tuple[str, str]) -> None:
         """The campaign's row without any numbers; in the database with the next `add`."""
-        self._rows[campaign] = _empty_row(0, owner)
+        self._of(campaign).row = _empty_row(0, owner)
 
 
 def _empty_row(offset: int, owner: tuple[str, str]) -> CampaignRow:

@@ -1,10 +1,11 @@
-"""Recent recipients in memory: their decoded states, each with what it contributes."""
+"""What a process keeps in memory of all its partitions: recent recipients, and on a `Shelf` recent campaigns."""
 
 from __future__ import annotations
 
 from app.contribution import Contribution
 from app.facts import RecipientKey
 from app.state import RecipientState
+from tables.shelf import Shelf
 
 
 class Recipient:
@@ -18,12 +19,13 @@ class Recipient:
 
 
 class RecipientCache:
-    """Decoded states of recent recipients, two generations of at most `limit`: the older one is dropped whole."""
+    """Recent recipients, two generations of at most `limit`: the older one is dropped whole."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.young: dict[RecipientKey, Recipient] = {}
         self.old: dict[RecipientKey, Recipient] = {}
+        self.shelf = Shelf()
 
     def age(self) -> None:
         if len(self.young) > self._limit:

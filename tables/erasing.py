@@ -13,7 +13,8 @@ from app.facts import CampaignKey, Detail, Entry, decode_detail
 from app.fold import Changes, Fallen, log_key
 from app.state import RecipientState
 from tables import layout
-from tables.book import Book, name_of
+from tables.book import KnownNames
+from tables.campaign_book import put_name
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
@@ -24,7 +25,7 @@ def blank_log(
     state: RecipientState,
     fallen: Fallen,
     changes: Changes,
-    book: Book,
+    book: KnownNames,
     batch: WriteBatch,
 ) -> set[int]:
     """Blanks what the log has of a recipient; gives the sections that lost a name."""
@@ -41,7 +42,7 @@ def blank_log(
     return renamed
 
 
-def hide_names(campaign: CampaignKey, entry: Entry, book: Book, batch: WriteBatch) -> set[int]:
+def hide_names(campaign: CampaignKey, entry: Entry, book: KnownNames, batch: WriteBatch) -> set[int]:
     """Takes the names that tell an erased person out of the report, before the entry is blanked; gives their
     sections. A name that was taken out stays so, whoever else has it."""
     hidden: set[int] = set()
@@ -52,6 +53,6 @@ def hide_names(campaign: CampaignKey, entry: Entry, book: Book, batch: WriteBatc
     fact = entry.fact
     for section, number, text in ((b.LINK, fact.link, detail.link), (b.REASON, fact.reason, detail.reason)):
         if number and tells(text, entry.address) and book.rename(section, number, ERASED):
-            batch.put(layout.name_name(campaign, name_of((section, number, ERASED))), ERASED.encode())
+            put_name(batch, campaign, (section, number, ERASED))
             hidden.add(section)
     return hidden

@@ -7,7 +7,10 @@ value):
                 `C`+campaign → `CampaignRow`; `D`+campaign+day(4) → `DayRow`; `L`+campaign → `LabelsRow`
                 `R`+campaign+row key(17) → tally of a section's row (`app.breakdown`), little-endian
                 `N`+campaign+section(1)+number(8) → text: what a number in facts and row keys stands for
+                `P`+campaign+section(1)+number(8) → text, of names that are parts of others (`tables.book.PARTS`)
                 `E`+campaign+link(8) → `tables.link_ends.Ends`: first and last click of a link
+                `Q`+campaign+section(1) → `tables.ranking.CutRow`: sums of a section that has very many rows
+                `W`+campaign+section(1)+order(1)+rank(21) → nothing: the first rows of such a section
                 `H`, `h`: sketches of people (`tables.people`)
                 `O`: facts that fell out of the states (`tables.fallen`)
                 `X`+campaign+fingerprint → `tables.foreign.ForeignRow`: facts keyed by another secret
@@ -181,6 +184,19 @@ def foreign_name(campaign: CampaignKey, fingerprint: str) -> bytes:
     return b"X" + campaign + fingerprint.encode()
 
 
+def part_name(campaign: CampaignKey, name: bytes) -> bytes:
+    return b"P" + campaign + name
+
+
+def cuts_name(campaign: CampaignKey) -> bytes:
+    return b"Q" + campaign
+
+
+def ranks_name(campaign: CampaignKey, section: int) -> bytes:
+    """What stands before order and rank (`tables.ranking`)."""
+    return b"W" + campaign + bytes((section,))
+
+
 def ends_name(campaign: CampaignKey, link: int) -> bytes:
     return b"E" + campaign + link.to_bytes(8, "big")
 
@@ -291,7 +307,7 @@ def open_database(path: Path, *, secondary: Path | None = None) -> Rdict:
     access = AccessType.read_write() if secondary is None else AccessType.secondary(str(secondary))
     return Rdict(
         str(path),
-        options=_options(bloom=False, create=create),
+        options=_options(bloom=True, create=create),
         column_families={
             RECIPIENTS: _options(bloom=True, create=create),
             LOG: _options(bloom=True, create=create),

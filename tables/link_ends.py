@@ -6,7 +6,7 @@ the same batch takes from it and plus what it adds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from rocksdict import Rdict
@@ -29,6 +29,15 @@ _PREFIX_BYTES: Final = 18
 """`F`, campaign, link, people or not."""
 
 
+def widest(one: Ends, other: Ends) -> Ends:
+    """First and last of both."""
+    firsts = [
+        min(a, b) if a >= 0 and b >= 0 else max(a, b) for a, b in zip(one[::2], other[::2], strict=True)
+    ]
+    lasts = [max(pair) for pair in zip(one[1::2], other[1::2], strict=True)]
+    return Ends(firsts[0], lasts[0], firsts[1], lasts[1])
+
+
 def ends_bytes(ends: Ends) -> bytes:
     return b"".join(at_ms.to_bytes(8, "big", signed=True) for at_ms in ends)
 
@@ -37,8 +46,13 @@ def ends_of(data: bytes) -> Ends:
     return Ends(*(int.from_bytes(data[n : n + 8], "big", signed=True) for n in range(0, 32, 8)))
 
 
+def clicked_links(added: set[bytes], removed: set[bytes]) -> set[int]:
+    """The links that keys of the index by time are about."""
+    return {int.from_bytes(name[9:17], "big") for names in (added, removed) for name in names}
+
+
 def moved_ends(
-    index: Rdict, campaign: CampaignKey, added: set[bytes], removed: set[bytes], ends: dict[int, Ends]
+    index: Rdict, campaign: CampaignKey, added: set[bytes], removed: set[bytes], ends: Mapping[int, Ends]
 ) -> dict[int, Ends]:
     """Link → its ends after a batch that adds and removes these keys of the index by time (`F`), where they moved.
 

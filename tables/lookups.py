@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from tables import layout
 from tables.layout import CampaignRow, Meta, scan
 from tables.link_ends import Ends, ends_of
 from tables.own_files import OwnFiles
+from tables.ranking import WHOLE, cut_decoder, limit_of
 from tables.reading import PartitionReader
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
@@ -130,10 +132,27 @@ class PagedReader(PartitionReader):
         for name, text in scan(self._db, layout.name_name(campaign, bytes((section,)))):
             yield int.from_bytes(name[10:18], "big"), text.decode("utf-8", "surrogatepass")
 
-    def link_ends(self, campaign: CampaignKey) -> Iterator[tuple[int, Ends]]:
-        """Link → first and last click."""
-        for name, stored in scan(self._db, b"E" + campaign):
-            yield int.from_bytes(name[9:], "big"), ends_of(stored)
+    def ends_of(self, campaign: CampaignKey, links: Sequence[int]) -> list[Ends | None]:
+        """First and last click of links, None where nobody clicked one."""
+        if not links:
+            return []
+        names: list[Any] = [layout.ends_name(campaign, link) for link in links]
+        found: list[bytes | None] = self._db.get(names) or []
+        return [ends_of(stored) if stored is not None else None for stored in found]
+
+    def total(self, campaign: CampaignKey, section: int) -> int | None:
+        """The tally of all rows of a section; None where it can't be told from a bounded number of them."""
+        row = self.campaign_row(campaign)
+        if row is None or section not in row.sections:
+            return 0
+        stored = self._db.get(layout.cuts_name(campaign) + bytes((section,)))
+        if stored is not None:
+            cut = cut_decoder.decode(stored)
+            if (cut.generation, cut.offset) == (self.fence().generation, row.sections[section]):
+                return tally.from_bytes(cut.total)
+        most = WHOLE * limit_of(section)
+        rows = [value for _, value in islice(self.section(campaign, section), most + 1)]
+        return sum(rows) if len(rows) <= most else None
 
     def index_from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of the index with a prefix, from a key on."""

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 from app import breakdown as b
 from app.facts import CampaignKey, Fact
-from tables.book import Book
+from tables.book import KnownNames
 from tables.lookups import PagedReader
 
 
-class NameBook(Book):
-    """A `Book` without rows that is filled by `know`."""
+class NameBook(KnownNames):
+    """Filled by `know`."""
 
     def __init__(self, campaign: CampaignKey) -> None:
         super().__init__()
@@ -45,6 +45,3 @@ class NameBook(Book):
             for (section, number), text in zip(asked, reader.names(self._campaign, asked), strict=True):
                 if text is not None:
                     self._add(section, number, text)
-
-    def text(self, section: int, number: int) -> str | None:
-        return self.texts.get((section, number))

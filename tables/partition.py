@@ -39,8 +39,8 @@ from app.verdicts import Rules
 from tables import layout
 from tables.aggregates import Aggregates, campaign_decoder
 from tables.batches import group
-from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
+from tables.campaign_book import put_name
 from tables.erasing import blank_log, hide_names
 from tables.fallen import FallenFacts
 from tables.foreign import ForeignFacts, Left
@@ -108,6 +108,7 @@ class PartitionDatabase:
             raise
         complete = self.meta.counting >= COUNTING
         self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
+        self.aggregates.generation = self.meta.generation
         stored = self._db.get(layout.OFFSET)
         self.next_offset = int.from_bytes(stored, "big") if stored else 0
 
@@ -174,7 +175,7 @@ class PartitionDatabase:
         self._db.write(batch)
         self.next_offset = expected
         self._cache.age()
-        self.aggregates.forget_many()
+        self.aggregates.used(grouped.owners)
         return applied
 
     def _campaign_key(self, org: str, campaign: str) -> CampaignKey:
@@ -260,8 +261,7 @@ class PartitionDatabase:
                 else:
                     put(name, encode(entry), log_handle)
                     for named in book.learn(entry):
-                        text = named[2].encode("utf-8", "surrogatepass")
-                        put(layout.name_name(campaign, name_of(named)), text)
+                        put_name(batch, campaign, named)
                     fact = entry.fact
                     if (fact.type == OPENED or fact.type == CLICKED) and not fact.evidence & EXCLUDED:
                         person = person or self._people.person_of_state(org, state)
@@ -307,10 +307,11 @@ class PartitionDatabase:
             CampaignKey(name[1:]): (row.org, row.campaign)
             for name, row in ((n, campaign_decoder.decode(v)) for n, v in layout.scan(self._db, b"C"))
         }
-        for letter in b"DER":
+        for letter in b"DEQRW":
             self._db.delete_range(bytes((letter,)), bytes((letter + 1,)))
         self._index.delete_range(b"", b"\xff")
         self.aggregates.forget_all()
+        self.aggregates.generation = generation
         self._cache.young.clear()
         self._cache.old.clear()
         done = 0
@@ -334,12 +335,13 @@ class PartitionDatabase:
                     self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
                     self._people.flush(batch, owners, {})
                     self._db.write(batch)
+                    self.aggregates.used((campaign,))
                     batch, sums = WriteBatch(raw_mode=True), Sums()
                     say(done)
             self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
             self._people.flush(batch, owners, {})
             self._db.write(batch)
-            self.aggregates.forget_many()
+            self.aggregates.used((campaign,))
         say(done)
         self.meta = msgspec.structs.replace(
             self.meta,
@@ -368,9 +370,11 @@ class PartitionDatabase:
         self.meta = msgspec.structs.replace(self.meta, generation=generation)
         self._db.put(layout.META, encode(self.meta))
         self._db.flush_wal(True)
+        self.aggregates.generation = generation
 
     def close(self) -> None:
         """Closes the database; another process may open it from then on."""
+        self.aggregates.forget_all()
         # RocksDB holds its lock until the last handle is gone, those of the column families included.
         for handle in (self._recipients, self._log, self._index, self._db):
             handle.close()

@@ -2,6 +2,10 @@
 
 With numpy from the compressed bytes on: a campaign of 1,000 links has 8,000 rows of them to be added up by a request.
 
+Where a part is cut, what it leaves out stands behind its last row in its order. So a row of another part is certainly
+not in it where the last row weighs 1 and has a larger key: no weight is left for it. Rows of which that can't be said
+are `short`.
+
 How many links the parts leave out: each part names those, or the ones with the smallest numbers. Up to the smallest of
 their ends all are named, and there it is seen how many of the rows that are left out are of another link than the rows
 before. That share of all rows is the answer: exact where all are named, where each link is left out by one partition,
@@ -47,6 +51,10 @@ class Part(NamedTuple):
     rest_clicked: NDArray[np.bool_]
     """Of each whether a person clicked it."""
     rest_clicked_rows: int
+    last: NDArray[np.uint64] | None
+    """The two numbers of the key of the last row; None: not told."""
+    people_least: int
+    people_last: NDArray[np.uint64] | None
 
 
 def unpack_part(data: bytes) -> Part:
@@ -69,7 +77,14 @@ def unpack_part(data: bytes) -> Part:
         (links := np.frombuffer(packed.rest_links, "<u8").astype(np.uint64)),
         np.unpackbits(np.frombuffer(packed.rest_clicked, np.uint8), count=len(links)).astype(bool),
         packed.rest_clicked_rows,
+        _numbers_of(packed.last),
+        packed.people_least if packed.people_least >= 0 else packed.least,
+        _numbers_of(packed.people_last),
     )
+
+
+def _numbers_of(key: bytes) -> NDArray[np.uint64] | None:
+    return np.frombuffer(key, ">u8").astype(np.uint64) if len(key) == _KEY_BYTES else None
 
 
 def merge_parts(parts: Iterable[tuple[int, int, Part]]) -> dict[int, Rows]:
@@ -77,10 +92,10 @@ def merge_parts(parts: Iterable[tuple[int, int, Part]]) -> dict[int, Rows]:
     sections: dict[int, list[Part]] = {}
     for _, section, part in parts:
         sections.setdefault(section, []).append(part)
-    return {section: _merged(some) for section, some in sections.items()}
+    return {section: _merged(section, some) for section, some in sections.items()}
 
 
-def _merged(parts: list[Part]) -> Rows:
+def _merged(section: int, parts: list[Part]) -> Rows:
     numbers = np.concatenate([part.keys for part in parts])
     rows = Rows()
     if len(numbers):
@@ -90,6 +105,8 @@ def _merged(parts: list[Part]) -> Rows:
         starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
         keys: list[Key] = [(first, second) for first, second in numbers[order][starts].tolist()]
         rows.tallies = dict(zip(keys, _sums(parts, order, starts), strict=True))
+        if any(part.rest_rows for part in parts):
+            _add_short(rows, section, parts, order, starts, keys)
         rows.names = _names(parts, order, starts, keys)
         if any(part.ends is not None for part in parts):
             rows.ends = dict(zip((key[0] for key in keys), _ends(parts, order, starts), strict=True))
@@ -133,16 +150,53 @@ def _ends(parts: list[Part], order: NDArray[np.int64], starts: NDArray[np.int64]
     ]
 
 
+def _add_short(
+    rows: Rows,
+    section: int,
+    parts: list[Part],
+    order: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    keys: list[Key],
+) -> None:
+    """Finds the rows of which a part that is cut may have left out some."""
+    group = np.empty(len(order), np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff([*starts.tolist(), len(order)]))
+    numbers = np.concatenate([part.keys for part in parts])[order][starts]
+    short = np.zeros(len(starts), bool)
+    people_short = np.zeros(len(starts), bool)
+    begins = 0
+    for part in parts:
+        ends = begins + len(part.names)
+        if part.rest_rows:
+            absent = np.ones(len(starts), bool)
+            absent[group[begins:ends]] = False
+            maybe = absent & (_most(part.least, part.last, numbers) > 0)
+            short |= maybe
+            people_short |= maybe & (_most(part.people_least, part.people_last, numbers) > 0)
+        begins = ends
+    rows.short = {keys[place] for place in np.flatnonzero(short).tolist()}
+    if section in b.ENGAGEMENT_SECTIONS:
+        rows.people_short = {keys[place] for place in np.flatnonzero(people_short).tolist()}
+    else:
+        rows.people_short = rows.short
+
+
+def _most(least: int, last: NDArray[np.uint64] | None, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """What rows with these keys weigh at most in a part that leaves them out."""
+    if last is None:
+        return np.full(len(numbers), least)
+    first, second = numbers[:, 0], numbers[:, 1]
+    before = (first < last[0]) | ((first == last[0]) & (second <= last[1]))
+    return np.where(before, least - 1, least)
+
+
 def _add_cuts(rows: Rows, parts: list[Part]) -> None:
     for part in parts:
         if part.rest_rows:
             rows.cut += 1
-            rows.bound += part.least
             rows.rest += part.rest
             rows.rest_rows += part.rest_rows
             rows.people_rest_rows += part.rest_clicked_rows if len(part.rest_links) else part.rest_rows
-            for first, second in part.keys.tolist():
-                rows.in_cut[first, second] = rows.in_cut.get((first, second), 0) + 1
     cut = [part for part in parts if part.rest_rows]
     if cut and all(len(part.rest_links) for part in cut):
         _count_once(rows, cut)

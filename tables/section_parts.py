@@ -1,8 +1,9 @@
-"""A partition's rows of one section as they are published: all of them, or the largest where there are many.
+"""A partition's rows of one section as they are published: all of them, or the first where there are many.
 
 Rows are summed over the partitions by who reads them (`app.sections`). Where a part is cut, what isn't in it is summed
-up in `rest`, and no row that is left out has more events than `least`: by these two a reader sees whether the rows that
-it shows are exact.
+up in `rest`, and every row that is left out stands behind the last one that isn't (`tables.ranking`): by weight, and
+among those that weigh the same by key. By that a reader sees whether a row that another part has can be one that this
+part leaves out (`tables.section_merge`).
 
 A link that one partition leaves out may be in another's part, or left out there too. So that a reader counts it once, a
 part names the links that it leaves out: all of them, or the `NAMED_REST` with the smallest numbers. A link's number is
@@ -11,26 +12,20 @@ a hash, so these are a fair sample of the others (`tables.section_merge`).
 
 from __future__ import annotations
 
-import heapq
 import zlib
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from app import breakdown as b
 from app import tally
 from app.breakdown import RowKey
-from app.sections import Ends
-from app.tally import FIELD_BYTES
-from tables.book import Book
-from tables.columns import columns_of, counts_of, planes_of
-from tables.link_ends import NO_ENDS
+from app.sections import Ends, people_events
+from tables.columns import columns_of, planes_of
+from tables.ranking import Ranking
 
-LIMITS: Final = {b.LINK: 1_000, b.POSITION: 1_500}
-DEFAULT_LIMIT: Final = 600
-"""Rows of one section and partition. Shown are 1,000 links and 200 of the others; a campaign has 1 MB of Redis."""
 NAMED_REST: Final = 2_000
 """8 bytes each, which don't compress."""
 PUBLISHED: Final = (
@@ -46,7 +41,7 @@ class SectionPart(msgspec.Struct, array_like=True):
     """Tally of the rows that are left out."""
     rest_rows: int = 0
     least: int = 0
-    """No row that is left out has more events than this."""
+    """What the last row of the order by all events weighs: no row that is left out weighs more."""
     ends: list[Ends] = []
     """Of each link in `rows`: `tables.link_ends.Ends`."""
     rest_links: bytes = b""
@@ -54,7 +49,12 @@ class SectionPart(msgspec.Struct, array_like=True):
     rest_clicked: bytes = b""
     """Of each of them a bit: whether a person clicked it."""
     rest_clicked_rows: int = 0
-    """Of how many of all the rows that are left out that is so."""
+    """How many of all the rows that are left out have events of people."""
+    last: bytes = b""
+    """The key of that row: one that is left out and weighs as much has a larger one. Empty: not told."""
+    people_least: int = -1
+    """The same of the order by events of people; 0: all that have any are there, -1: not told."""
+    people_last: bytes = b""
 
 
 class Packed(msgspec.Struct, array_like=True):
@@ -70,67 +70,75 @@ class Packed(msgspec.Struct, array_like=True):
     rest_links: bytes = b""
     rest_clicked: bytes = b""
     rest_clicked_rows: int = 0
+    last: bytes = b""
+    people_least: int = -1
+    people_last: bytes = b""
+
+
+class Sectioned(Protocol):
+    """A campaign's book (`tables.book`, `tables.campaign_book`)."""
+
+    def ranking(self, section: int) -> Ranking: ...
+
+    def names_of(self, section: int, keys: Sequence[RowKey]) -> list[str | None]: ...
+
+    def ends_of(self, links: Sequence[int]) -> Sequence[Ends]: ...
+
+    def smallest(self, section: int, most: int) -> Sequence[tuple[RowKey, int]]: ...
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _LEVEL: Final = 6
 
 
-def _counts(section: int, rows: list[tuple[RowKey, int]]) -> NDArray[np.int64]:
-    """What rows of a section are put in order by the sum of: events of engagement rows, recipients of the others."""
-    fields = b.E_OPENED if section in b.ENGAGEMENT_SECTIONS else 1
-    size = fields * FIELD_BYTES
-    mask = (1 << 8 * size) - 1
-    data = b"".join([(value & mask).to_bytes(size, "little") for _, value in rows])
-    return counts_of(np.frombuffer(data, np.uint8).reshape(len(rows), size))
-
-
-def section_part(book: Book, section: int) -> SectionPart:
-    rows = list(book.section(section))
-    number = len(rows)
-    limit = LIMITS.get(section, DEFAULT_LIMIT)
+def section_part(book: Sectioned, section: int) -> SectionPart:
+    ranking = book.ranking(section)
+    assert ranking.rows is not None
     part = SectionPart([])
-    if number > limit:
-        total = sum(value for _, value in rows)
-        counts = _counts(section, rows)
-        weights = counts.sum(axis=1)
-        # A campaign may have a hundred thousand links, of which the few that can be among the largest are sorted.
-        candidates = np.flatnonzero(weights >= np.partition(weights, number - limit)[number - limit])
-        largest = heapq.nlargest(limit, ((int(weights[n]), rows[n], int(n)) for n in candidates))
-        if section == b.LINK:
-            left_out = np.ones(number, bool)
-            left_out[[place for _, _, place in largest]] = False
-            _name_rest(part, rows, counts[:, b.E_CLICKS] > 0, left_out)
-        rows = [row for _, row, _ in largest]
-        part.rest = tally.to_bytes(total - sum(value for _, value in rows))
-        part.rest_rows = number - limit
-        part.least = largest[-1][0]
-    part.rows = [(key[1:], tally.to_bytes(value), _name(book, key)) for key, value in rows]
+    shown = list(ranking.rows)
+    if ranking.cut or len(shown) > ranking.limit:
+        first = ranking.first()
+        shown = list(dict.fromkeys(key for keys in first for key in keys))
+        _tell_rest(part, ranking, first, shown)
+        if section == b.LINK and part.rest_rows:
+            _name_rest(part, book, set(shown))
+    rows = ranking.rows
+    names = book.names_of(section, shown)
+    part.rows = [(key[1:], tally.to_bytes(rows[key]), name) for key, name in zip(shown, names, strict=True)]
     if section == b.LINK:
-        part.ends = [book.ends.get(int.from_bytes(key[1:9], "big"), NO_ENDS) for key, _ in rows]
+        part.ends = list(book.ends_of([int.from_bytes(key[1:9], "big") for key in shown]))
     return part
 
 
-def _name_rest(
-    part: SectionPart, rows: list[tuple[RowKey, int]], clicked: NDArray[np.bool_], left_out: NDArray[np.bool_]
-) -> None:
-    """`clicked`: whether a person clicked the link of a row."""
-    links = np.frombuffer(b"".join([key[1:9] for key, _ in rows]), ">u8")[left_out]
-    clicked = clicked[left_out]
-    most = min(NAMED_REST, len(links))
-    first = np.argpartition(links, most - 1)[:most]
-    first = first[np.argsort(links[first])]
-    part.rest_links = links[first].astype("<u8").tobytes()
-    part.rest_clicked = np.packbits(clicked[first]).tobytes()
-    part.rest_clicked_rows = int(clicked.sum())
+def _tell_rest(part: SectionPart, ranking: Ranking, first: list[list[RowKey]], shown: list[RowKey]) -> None:
+    """`first`: of each order the keys that are published."""
+    assert ranking.rows is not None
+    total, numbers = ranking.sums()
+    part.rest = tally.to_bytes(total - sum(ranking.rows[key] for key in shown))
+    part.rest_rows = numbers[0] - len(shown)
+    if not part.rest_rows:
+        return
+    part.least, part.last = _last(ranking, 0, first[0])
+    if len(numbers) > 1:
+        part.rest_clicked_rows = numbers[1] - sum(1 for key in shown if people_events(ranking.rows[key]))
+        part.people_least = 0
+        if part.rest_clicked_rows:
+            part.people_least, part.people_last = _last(ranking, 1, first[1])
 
 
-def _name(book: Book, key: RowKey) -> str | None:
-    section = key[0]
-    if section == b.POSITION or section == b.TYPE:
-        return None
-    number = int.from_bytes(key[9:17] if section == b.REASON else key[1:9], "big")
-    return book.texts.get((b.COUNTRY if section == b.HOME else section, number))
+def _last(ranking: Ranking, order: int, keys: list[RowKey]) -> tuple[int, bytes]:
+    assert ranking.rows is not None
+    return ranking.weights[order](ranking.rows[keys[-1]]), keys[-1][1:]
+
+
+def _name_rest(part: SectionPart, book: Sectioned, shown: set[RowKey]) -> None:
+    rest = [
+        row
+        for row in book.smallest(b.LINK, min(NAMED_REST, part.rest_rows) + len(shown))
+        if row[0] not in shown
+    ][:NAMED_REST]
+    part.rest_links = np.array([int.from_bytes(key[1:9], "big") for key, _ in rest], "<u8").tobytes()
+    part.rest_clicked = np.packbits(np.array([people_events(value) > 0 for _, value in rest])).tobytes()
 
 
 def pack_part(part: SectionPart) -> bytes:
@@ -145,5 +153,8 @@ def pack_part(part: SectionPart) -> bytes:
         part.rest_links,
         part.rest_clicked,
         part.rest_clicked_rows,
+        part.last,
+        part.people_least,
+        part.people_last,
     )
     return zlib.compress(_encode(packed), _LEVEL)

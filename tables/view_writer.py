@@ -46,10 +46,16 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 
 # KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames,
-# the positions of the channel. ARGV: partition, generation, offset, org, campaign, campaign key,
+# the positions of the channel, the sections. ARGV: partition, generation, offset, org, campaign, campaign key,
 # as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the partition's old fields
 # where the generation is a new one).
 _PUBLISH: Final = """
+local function older(one, other)
+  local g, o = string.match(one, '^(%d+):(%d+)$')
+  local h, q = string.match(other, '^(%d+):(%d+)$')
+  g, o, h, q = tonumber(g), tonumber(o), tonumber(h), tonumber(q)
+  return g < h or (g == h and o < q)
+end
 local p, gen, off = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local position = redis.call('HGET', KEYS[6], p)
 if position and tonumber(string.match(position, '^(%d+):')) > gen then return 0 end
@@ -66,6 +72,16 @@ if fence then
 end
 redis.call('HSET', KEYS[1], 'f:' .. p, ARGV[2] .. ':' .. ARGV[3], 'org', ARGV[4], 'campaign', ARGV[5])
 for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+local moved = redis.call('HGET', KEYS[2], 'r:' .. p)
+if moved then
+  local shown = redis.call('HGET', KEYS[7], 'f:' .. p)
+  if shown and not older(shown, moved) then
+    redis.call('HDEL', KEYS[2], 'b:' .. p)
+  else
+    local now = redis.call('TIME')
+    redis.call('HSETNX', KEYS[2], 'b:' .. p, now[1] * 1000 + math.floor(now[2] / 1000))
+  end
+end
 if ARGV[7] ~= '' then redis.call('ZADD', KEYS[3], 'GT', ARGV[7], ARGV[5]) end
 if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
   redis.call('HSET', KEYS[4], ARGV[5], ARGV[8])
@@ -148,6 +164,8 @@ class Update(msgspec.Struct, kw_only=True):
     summary: SummaryPart | None = None
     days: dict[int, DayPart] = {}
     labels: Labels | None = None
+    moved: int | None = None
+    """As of which offset rows of the published sections moved last."""
 
 
 Call = tuple[list[str], list[str | bytes | int]]
@@ -197,6 +215,8 @@ class ViewWriter:
             fields: list[str | bytes] = []
             if update.summary is not None:
                 fields += (f"s:{partition}", _encode(update.summary))
+            if update.moved is not None:
+                fields += (f"r:{partition}", f"{fence.generation}:{update.moved}")
             for day, part in update.days.items():
                 fields += (f"d:{partition}:{day}", pack_day(day, part))
             called: str | bytes = ""
@@ -370,4 +390,5 @@ def _keys(written: str, topic: str, campaign: CampaignKey, org: str, channel: Ch
         names_name(topic, org),
         renames_name(topic, org),
         channel.positions,
+        sections_name(topic, campaign),
     ]

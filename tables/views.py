@@ -10,7 +10,8 @@ of topic `facts` and T Kafka's id of that topic:
 - `cr:v4:topics`           set of all T of which there may be views
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
-  "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day
+  "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day, `r:P` the fence as of which rows
+  of its sections moved last, `b:P` since when (Redis' clock, ms) what is published of them is older than that
 - `cr:v4:T:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
 - `cr:v4:T:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
 - `cr:v4:T:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v4:T:renames:<org>` counts
@@ -170,6 +171,8 @@ class View(msgspec.Struct, kw_only=True):
     """Section (`app.breakdown`) → rows. None where they were not asked for."""
     loaded: frozenset[int] = frozenset()
     """The sections that were asked for; those without rows are not in `sections`."""
+    behind_ms: int = 0
+    """How long the rows have been older than the other numbers."""
 
 
 _PLAIN_BYTES: Final = 200
@@ -237,6 +240,8 @@ class Channel(NamedTuple):
 
 NUMBERS: Final = Channel(PARTITIONS, REPAIRS)
 """Summary, hours and labels: as quickly as can be."""
+LOST_MS: Final = 86_400_000
+"""How long behind rows are said to be that are missing in Redis."""
 SECTIONS: Final = Channel(SECTION_PARTITIONS, SECTION_REPAIRS)
 """The rows of the sections: a few times a second."""
 
@@ -263,6 +268,23 @@ class Delays(msgspec.Struct, frozen=True):
     p99_ms: float | None
     facts_per_s: float
     at_ms: int
+
+
+class PackedSections(NamedTuple):
+    """What Redis holds of a campaign's rows, as it is stored."""
+
+    stamp: tuple[bytes | None, ...]
+    """The fences of the partitions' parts: the same ones mean the same parts."""
+    parts: dict[int, list[tuple[int, bytes]]]
+    """Section → (partition, packed part)."""
+
+    def merged(self) -> dict[int, Rows]:
+        """Section → rows; those without rows are missing."""
+        return merge_parts(
+            (partition, section, unpack_part(packed))
+            for section, some in self.parts.items()
+            for partition, packed in some
+        )
 
 
 class ViewReader:
@@ -307,30 +329,50 @@ class ViewReader:
         self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
     ) -> View | None:
         """A campaign's view, or None where nothing of it was ever published. `sections`: see `View.sections`."""
-        parts = [(p, section) for section in sections for p in range(self._partitions)]
-        names = [f"x:{p}:{section}" for p, section in parts]
+        found = await self.load_packed(campaign, epoch=epoch, hours=hours, sections=sections)
+        if found is None:
+            return None
+        view, packed = found
+        if packed is not None:
+            view.sections = packed.merged()
+        return view
+
+    async def load_packed(
+        self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
+    ) -> tuple[View, PackedSections | None] | None:
+        """The same, and the rows as they are stored, where sections were asked for."""
+        partitions = range(self._partitions)
+        parts = [(p, section) for section in sections for p in partitions]
 
         def ask(pipe: Pipeline) -> None:
+            report, rows = report_name(self.topic, campaign), sections_name(self.topic, campaign)
             if hours:
-                pipe.hgetall(report_name(self.topic, campaign))
+                pipe.hgetall(report)
             else:
-                pipe.hmget(report_name(self.topic, campaign), self._summary_fields)
+                pipe.hmget(report, self._summary_fields)
             if parts:
                 pipe.hgetall(SECTION_PARTITIONS)
-                pipe.hmget(sections_name(self.topic, campaign), names)
+                pipe.hmget(report, [f"{letter}:{p}" for p in partitions for letter in "rb"])
+                pipe.hmget(rows, [f"f:{p}" for p in partitions])
+                pipe.hmget(rows, [f"x:{p}:{section}" for p, section in parts])
+                pipe.time()
 
         known, (answer, *rest) = await self._of_newest(ask)
         fields: dict[bytes, bytes] = answer if hours else self._fields(answer)
         view = view_of(fields, epoch=epoch, complete=known, hours=hours)
-        if view is not None and rest:
-            view.complete = known and complete(fences_of(rest[0]), self.topic, self._partitions)
-            view.loaded = frozenset(sections)
-            view.sections = merge_parts(
-                (partition, section, unpack_part(packed))
-                for (partition, section), packed in zip(parts, rest[1], strict=True)
-                if packed is not None
-            )
-        return view
+        if view is None:
+            return None
+        if not rest:
+            return view, None
+        published, moved, fences, stored, (seconds, micros) = rest
+        view.complete = known and complete(fences_of(published), self.topic, self._partitions)
+        view.loaded = frozenset(sections)
+        view.behind_ms = rows_behind_ms(moved, fences, seconds * 1000 + micros // 1000)
+        packed = PackedSections(tuple(fences), {})
+        for (partition, section), part in zip(parts, stored, strict=True):
+            if part is not None:
+                packed.parts.setdefault(section, []).append((partition, part))
+        return view, packed
 
     async def _of_newest(
         self, ask: Callable[[Pipeline], None], *, transaction: bool = False
@@ -379,6 +421,20 @@ class ViewReader:
 
         known, (names,) = await self._of_newest(ask, transaction=True)
         return [name.decode() for name in names] if known else None
+
+
+def rows_behind_ms(moved: Sequence[bytes | None], fences: Sequence[bytes | None], now_ms: int) -> int:
+    """`moved`: of each partition `r:P` and `b:P`; `fences`: of its part of the sections."""
+    behind_ms = 0
+    for last, since, fence in zip(moved[::2], moved[1::2], fences, strict=True):
+        if last is None:
+            continue
+        stands, wanted = fence_of(fence), fence_of(last)
+        assert wanted is not None
+        if stands is None or (stands.generation, stands.offset) < (wanted.generation, wanted.offset):
+            # Without a word since when, the part was lost in Redis.
+            behind_ms = max(behind_ms, now_ms - int(since) if since is not None else LOST_MS)
+    return behind_ms
 
 
 def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours: bool) -> View | None:

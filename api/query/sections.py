@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -13,17 +14,19 @@ from api.query.wire import (
     Page,
     RowsAnswer,
     RowsRequest,
-    SectionAnswer,
-    SectionRequest,
     TopClickersAnswer,
     TopClickersRequest,
+    TopsAnswer,
+    TopsRequest,
 )
 from app import breakdown as b
 from app import tally
 from app.filters import link_recipients, link_row
 from tables import paging
-from tables.link_ends import NO_ENDS
-from tables.section_parts import SectionPart, _name, pack_part
+from tables.link_ends import Ends, widest
+from tables.lookups import PagedReader
+
+_TRIES: Final = 5
 
 _encode = msgspec.json.Encoder().encode
 
@@ -80,14 +83,45 @@ def rows(readers: Readers, request: RowsRequest) -> RowsAnswer:
     return RowsAnswer([tally.to_bytes(value) for value in sums], fences_of(readers))
 
 
-def section(readers: Readers, request: SectionRequest) -> SectionAnswer:
-    """All rows of a section, as `tables.section_parts.section_part` has the largest ones."""
-    parts = []
+def tops(readers: Readers, request: TopsRequest) -> TopsAnswer:
+    """Rows by their keys, and what all rows of their sections add up to. Of each partition both are of one moment."""
+    totals: list[int | None] = [0] * len(request.sections)
+    tallies = [0] * len(request.keys)
+    ends: dict[int, Ends] = {}
+    links = [int.from_bytes(key[1:9], "big") for key in request.keys if key[0] == b.LINK]
     for reader in readers.values():
-        book = reader.book(request.campaign)
-        found = list(book.section(request.section))
-        part = SectionPart([(key[1:], tally.to_bytes(value), _name(book, key)) for key, value in found])
-        if request.section == b.LINK:
-            part.ends = [book.ends.get(int.from_bytes(key[1:9], "big"), NO_ENDS) for key, _ in found]
-        parts.append(pack_part(part))
-    return SectionAnswer(parts, fences_of(readers))
+        found = _at_one_moment(reader, request, links)
+        for place, total in enumerate(found.totals):
+            before = totals[place]
+            totals[place] = before + total if before is not None and total is not None else None
+        for place, value in enumerate(found.tallies):
+            tallies[place] += value
+        for link, pair in zip(links, found.ends, strict=True):
+            if pair is not None:
+                ends[link] = widest(ends[link], pair) if link in ends else pair
+    return TopsAnswer(
+        [tally.to_bytes(total) if total is not None else None for total in totals],
+        [tally.to_bytes(value) for value in tallies],
+        dict(ends),
+        fences_of(readers),
+    )
+
+
+class _Moment(NamedTuple):
+    totals: list[int | None]
+    tallies: list[int]
+    ends: list[Ends | None]
+
+
+def _at_one_moment(reader: PagedReader, request: TopsRequest, links: list[int]) -> _Moment:
+    """Somebody else may make the reader catch up meanwhile: then it is read again, and at last nothing is told."""
+    for _ in range(_TRIES):
+        before = reader.fence()
+        found = _Moment(
+            [reader.total(request.campaign, section) for section in request.sections],
+            reader.rows(request.campaign, request.keys),
+            reader.ends_of(request.campaign, links),
+        )
+        if reader.fence() == before:
+            return found
+    return found._replace(totals=[None] * len(request.sections))

@@ -59,9 +59,8 @@ QUESTIONS: Final = {
     "rows": _Question(
         msgspec.msgpack.Decoder(wire.RowsRequest), lambda readers, _, asked: sections.rows(readers, asked)
     ),
-    "section": _Question(
-        msgspec.msgpack.Decoder(wire.SectionRequest),
-        lambda readers, _, asked: sections.section(readers, asked),
+    "tops": _Question(
+        msgspec.msgpack.Decoder(wire.TopsRequest), lambda readers, _, asked: sections.tops(readers, asked)
     ),
     "people": _Question(
         msgspec.msgpack.Decoder(wire.PeopleRequest), lambda readers, _, asked: people.people(readers, asked)

@@ -118,15 +118,21 @@ class RowsAnswer(msgspec.Struct, frozen=True, array_like=True):
     fences: dict[int, tuple[int, int]]
 
 
-class SectionRequest(msgspec.Struct, frozen=True, array_like=True):
+class TopsRequest(msgspec.Struct, frozen=True, array_like=True):
     campaign: CampaignKey
     partitions: tuple[int, ...]
-    section: int
+    sections: tuple[int, ...]
+    keys: tuple[bytes, ...]
+    """Rows of these sections."""
 
 
-class SectionAnswer(msgspec.Struct, frozen=True, array_like=True):
-    parts: list[bytes]
-    """Of each partition all rows: packed `tables.section_parts.SectionPart`s that nothing is cut from."""
+class TopsAnswer(msgspec.Struct, frozen=True, array_like=True):
+    totals: list[bytes | None]
+    """Of each section the tally of all of its rows; None: it can't be told."""
+    tallies: list[bytes]
+    """Of each key."""
+    ends: dict[int, tuple[int, int, int, int]]
+    """First and last clicks of the links among them (`app.sections.Ends`)."""
     fences: dict[int, tuple[int, int]]
 
 
@@ -159,7 +165,7 @@ Request = (
     | RecipientRequest
     | TopClickersRequest
     | RowsRequest
-    | SectionRequest
+    | TopsRequest
     | PeopleRequest
 )
 

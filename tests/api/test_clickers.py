@@ -11,7 +11,7 @@ from app import breakdown as b
 from app import facts as f
 from app import keys
 from app.breakdown import row_key
-from app.sections import link_id
+from app.sections import clicks_of, link_id
 from app.tally import field_of
 from tests.api.reading import MINUTE_MS, START_MS, Reading, event, reading
 from tests.api.serving import SECRET
@@ -88,14 +88,14 @@ async def test_rows_and_sections_beyond_what_is_published(api: Reading) -> None:
     )
     campaign = keys.campaign_key(SECRET, "acme", "spring")
     queries = api.api.context.queries
-    rows = await queries.section(campaign, b.LINK)
-    assert {rows.names[key] for key in rows.tallies} == set(links)
-    assert not rows.cut
     fifth = keys.text_id(links[5])
-    assert field_of(rows.tallies[fifth, 0], b.E_CLICKED) == 2
-    assert rows.ends[fifth][0] == START_MS
     keyed = [row_key(b.LINK, fifth), row_key(b.LINK, 7), row_key(b.TYPE, f.CLICKED)]
-    tallies = await queries.rows(campaign, keyed)
-    assert [tallies[key] for key in keyed] == [rows.tallies[fifth, 0], 0, 1_701]
-    assert (await queries.section(campaign, b.PROVIDER)).tallies
-    assert not (await queries.section(b"nothing.", b.LINK)).tallies  # type: ignore[arg-type]
+    answer = await queries.tops(campaign, [b.LINK, b.TYPE, b.CITY], keyed)
+    assert [field_of(answer.tallies[key], b.E_CLICKED) for key in keyed[:2]] == [2, 0]
+    assert answer.tallies[keyed[2]] == answer.totals[b.TYPE] == 1_701
+    assert clicks_of(answer.totals[b.LINK]) == clicks_of(answer.totals[b.CITY]) == 1_701
+    assert answer.ends.keys() == {fifth}
+    assert answer.ends[fifth][0] == START_MS
+    assert await queries.rows(campaign, keyed) == answer.tallies
+    nothing = await queries.tops(b"nothing.", [b.LINK], keyed[:1])  # type: ignore[arg-type]
+    assert (nothing.totals, nothing.tallies, nothing.ends) == ({b.LINK: 0}, {keyed[0]: 0}, {})

@@ -44,7 +44,7 @@ def test_sums_names_and_ends(
     assert found.names == {
         key: "name" for key in keys if any(rows.get(key, (0, None))[1] for rows in several)
     }
-    assert not found.cut and not found.in_cut
+    assert not found.cut and not found.short
     for key in keys:
         if sum(other[0] == key[0] for other in keys) == 1:
             all_ends = [rows[key][2] for rows in several if key in rows]
@@ -63,5 +63,5 @@ def test_what_is_cut_is_told() -> None:
         [(0, b.CITY, unpack_part(pack_part(whole))), (1, b.CITY, unpack_part(pack_part(cut)))]
     )[b.CITY]
     assert found.tallies == {(1, 0): 5, (2, 0): 7}
-    assert (found.cut, found.bound, found.rest, found.rest_rows) == (1, 1, 3, 2)
-    assert found.in_cut == {(2, 0): 1}
+    assert (found.cut, found.rest, found.rest_rows) == (1, 3, 2)
+    assert found.short == found.people_short == {(1, 0)}

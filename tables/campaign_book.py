@@ -1,0 +1,324 @@
+"""A campaign's names and section rows as its writer has them: any number of them, in bounded memory.
+
+Rules:
+- Of each section a `Ranking` is kept; rows that are not in it are read by their keys, those of a batch together.
+- Names, and first and last clicks of links, are read when they are needed, and dropped together when they are many.
+- What isn't there yet of a database that an earlier version wrote (the index of rows by weight, names of parts) is made
+  when the campaign is first touched. So it is where such a version counted in between: a section's `CutRow` says as of
+  which batch it is, and the campaign's row says which batch touched the section last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby, islice
+from typing import Any, Final, cast
+
+from rocksdict import Rdict, WriteBatch
+
+from app import breakdown as b
+from app import tally
+from app.breakdown import AgentRows, PlaceRows, RowKey
+from app.facts import CampaignKey, encode
+from tables import layout
+from tables.book import PARTS, KnownNames, Name, name_of, named
+from tables.layout import scan, scan_keys
+from tables.link_ends import NO_ENDS, Ends, ends_bytes, ends_of
+from tables.ranking import Ops, Ranking, cut_decoder, key_of, read_ranking
+
+NAMES_KEPT: Final = 20_000
+"""Names and ends of links of one campaign and partition."""
+
+
+class CampaignBook(KnownNames):
+    def __init__(self, db: Rdict, campaign: CampaignKey, generation: int, touched: Mapping[int, int]) -> None:
+        """`touched`: section → offset of the batch that touched its rows last (`CampaignRow.sections`)."""
+        super().__init__()
+        self._db = db
+        self._campaign = campaign
+        self._generation = generation
+        self._touched = dict(touched)
+        self._ends: dict[int, Ends] = {}
+        self._stored_parts: set[int] = set()
+        self._rankings = self._read(touched)
+
+    @property
+    def size(self) -> int:
+        """Entries in memory."""
+        return (
+            len(self.texts)
+            + len(self._ends)
+            + sum(len(ranking.rows) for ranking in self._rankings.values() if ranking.rows is not None)
+        )
+
+    def tidy(self) -> None:
+        """Bounds names and ends. Not while a batch is being made."""
+        if len(self.texts) > NAMES_KEPT:
+            super().__init__()
+        if len(self._ends) > NAMES_KEPT:
+            self._ends.clear()
+
+    # Names.
+
+    def agent_rows(self, agent: int) -> AgentRows:
+        if agent not in self._agents:
+            self._find(b.AGENT, agent)
+        return super().agent_rows(agent)
+
+    def proxied_rows(self, agent: int) -> AgentRows:
+        if agent not in self._proxied:
+            self._find(b.AGENT, agent)
+        return super().proxied_rows(agent)
+
+    def place_rows(self, place: int) -> PlaceRows:
+        if place not in self._places:
+            self._find(b.CITY, place)
+        return super().place_rows(place)
+
+    def country(self, place: int) -> int:
+        if place not in self._countries:
+            self._find(b.CITY, place)
+        return super().country(place)
+
+    def text(self, section: int, number: int) -> str | None:
+        if (section, number) not in self.texts:
+            self._find(section, number)
+        return super().text(section, number)
+
+    def _find(self, section: int, number: int) -> bool:
+        stored = self._db.get(layout.name_name(self._campaign, name_of((section, number, ""))))
+        if stored is None:
+            return False
+        self._add(section, number, stored.decode("utf-8", "surrogatepass"))
+        return True
+
+    def know(self, names: Iterable[tuple[int, int]]) -> None:
+        """Reads names of `tables.book.NAMED` that will be needed, together."""
+        missing = [name for name in names if name not in self.texts]
+        keys = [layout.name_name(self._campaign, name_of((*name, ""))) for name in missing]
+        for (section, number), stored in zip(missing, self._get(keys), strict=True):
+            if stored is not None:
+                self._add(section, number, stored.decode("utf-8", "surrogatepass"))
+
+    def names_of(self, section: int, keys: Sequence[RowKey]) -> list[str | None]:
+        """The names of rows, None where a row has none of its own. Not while a batch is being made."""
+        wanted = [named(section, key) for key in keys]
+        missing = [name for name in wanted if name and name[1] > b.OVERFLOW and name not in self.texts]
+        if missing and missing[0][0] in PARTS:
+            self._know_parts(missing)
+        elif missing:
+            self.know(missing)
+        return [self.texts.get(name) if name else None for name in wanted]
+
+    def _know_parts(self, names: Sequence[tuple[int, int]]) -> None:
+        keys = [layout.part_name(self._campaign, name_of((*name, ""))) for name in names]
+        found = self._get(keys)
+        for name, stored in zip(names, found, strict=True):
+            if stored is not None:
+                self.texts[name] = stored.decode("utf-8", "surrogatepass")
+        section = PARTS[names[0][0]]
+        if None in found and section not in self._stored_parts:
+            # Of a time before names of parts were kept: they are made of the names that they are parts of.
+            self._stored_parts.add(section)
+            self._store_parts(section)
+
+    def _store_parts(self, section: int) -> None:
+        names = KnownNames()
+        batch = WriteBatch(raw_mode=True)
+        for name, stored in scan(self._db, layout.name_name(self._campaign, bytes((section,)))):
+            number, text = int.from_bytes(name[10:18], "big"), stored.decode("utf-8", "surrogatepass")
+            for part in names._add(section, number, text):
+                self.texts[part[0], part[1]] = part[2]
+                put_name(batch, self._campaign, part)
+        self._db.write(batch)
+
+    # Rows.
+
+    def ranking(self, section: int) -> Ranking:
+        """With its rows. Not while a batch is being made."""
+        ranking = self.known_ranking(section)
+        if ranking.short:
+            ranking = self._rankings[section] = self._read_all(section)
+        if ranking.rows is None:
+            keys = {
+                key_of(section, name[10:])
+                for name in scan_keys(self._db, layout.ranks_name(self._campaign, section))
+            }
+            ranking.rows = self._tallies(keys)
+        return ranking
+
+    def known_ranking(self, section: int) -> Ranking:
+        """As it is in memory."""
+        ranking = self._rankings.get(section)
+        if ranking is None:
+            ranking = self._rankings[section] = Ranking(section)
+        return ranking
+
+    def _read(self, touched: Mapping[int, int]) -> dict[int, Ranking]:
+        rankings: dict[int, Ranking] = {}
+        for name, stored in scan(self._db, layout.cuts_name(self._campaign)):
+            section, cut = name[9], cut_decoder.decode(stored)
+            if (cut.generation, cut.offset) == (self._generation, touched.get(section)):
+                ranking = rankings[section] = Ranking(section)
+                ranking.take(cut)
+        if rankings:
+            for section in touched:
+                if section not in rankings:
+                    rankings[section] = self._read_all(section)
+        else:
+            rows = scan(self._db, layout.row_name(self._campaign, b""))
+            for section, some in groupby(rows, _section_of):
+                rankings[section] = self._ranked(section, some, touched.get(section, 0))
+        return rankings
+
+    def _read_all(self, section: int) -> Ranking:
+        rows = scan(self._db, layout.row_name(self._campaign, bytes((section,))))
+        return self._ranked(section, rows, self._touched.get(section, 0))
+
+    def _ranked(self, section: int, rows: Iterable[tuple[bytes, bytes]], offset: int) -> Ranking:
+        """A section from all of its rows, and its index where it is cut."""
+        ranking = read_ranking(section, ((name[9:], tally.from_bytes(value)) for name, value in rows))
+        if ranking.cut:
+            batch = WriteBatch(raw_mode=True)
+            self._begin_index(section, batch)
+            for entry in ranking.entries():
+                batch.put(layout.ranks_name(self._campaign, section) + entry, b"")
+            self._put_cut(ranking, offset, batch)
+            self._db.write(batch)
+        return ranking
+
+    def add(self, differences: Mapping[RowKey, int], batch: WriteBatch) -> set[int]:
+        """Adds a batch's differences to the rows; gives the sections that changed."""
+        campaign, rankings, put = self._campaign, self._rankings, batch.put
+        changed: set[int] = set()
+        beyond: list[tuple[RowKey, int]] = []
+        for key, difference in differences.items():
+            if not difference:
+                continue
+            section = key[0]
+            changed.add(section)
+            ranking = rankings.get(section) or self.known_ranking(section)
+            if ranking.cut:
+                beyond.append((key, difference))
+                continue
+            rows = ranking.rows
+            assert rows is not None, "a section that is whole is in memory"
+            value = rows.get(key, 0) + difference
+            if value:
+                rows[key] = value
+                put(layout.row_name(campaign, key), tally.to_bytes(value))
+            else:
+                rows.pop(key, None)
+                batch.delete(layout.row_name(campaign, key))
+        if beyond:
+            self._add_to_cut(beyond, batch)
+        return changed
+
+    def _add_to_cut(self, differences: list[tuple[RowKey, int]], batch: WriteBatch) -> None:
+        campaign = self._campaign
+        for section in {key[0] for key, _ in differences}:
+            # Before anything of this batch, since it reads what is stored.
+            if self._rankings[section].overgrown and (ranking := self.ranking(section)).overgrown:
+                self._move_index(ranking, batch)
+        old = self._old_tallies([key for key, _ in differences])
+        ops: dict[int, Ops] = {}
+        for key, difference in differences:
+            section = key[0]
+            before = old[key]
+            after = before + difference
+            self._rankings[section].move(key, before, after, ops.setdefault(section, []))
+            if after:
+                batch.put(layout.row_name(campaign, key), tally.to_bytes(after))
+            else:
+                batch.delete(layout.row_name(campaign, key))
+        for section, some in ops.items():
+            self._write_index(section, some, batch)
+
+    def settle(self, changed: Iterable[int], offset: int, batch: WriteBatch) -> None:
+        """What of the sections that a batch changed is stored beside their rows."""
+        for section in changed:
+            ranking = self.known_ranking(section)
+            self._touched[section] = offset
+            if ranking.cut:
+                self._put_cut(ranking, offset, batch)
+            elif ranking.overgrown:
+                self._begin_index(section, batch)
+                self._move_index(ranking, batch)
+                self._put_cut(ranking, offset, batch)
+
+    def _move_index(self, ranking: Ranking, batch: WriteBatch) -> None:
+        self._write_index(ranking.section, ranking.shrink(), batch)
+
+    def _write_index(self, section: int, ops: Ops, batch: WriteBatch) -> None:
+        prefix = layout.ranks_name(self._campaign, section)
+        for puts, entry in ops:
+            if puts:
+                batch.put(prefix + entry, b"")
+            else:
+                batch.delete(prefix + entry)
+
+    def _begin_index(self, section: int, batch: WriteBatch) -> None:
+        prefix = layout.ranks_name(self._campaign, section)
+        batch.delete_range(prefix, layout.after(prefix))
+
+    def _put_cut(self, ranking: Ranking, offset: int, batch: WriteBatch) -> None:
+        name = layout.cuts_name(self._campaign) + bytes((ranking.section,))
+        batch.put(name, encode(ranking.stored(self._generation, offset)))
+
+    def _old_tallies(self, keys: Sequence[RowKey]) -> dict[RowKey, int]:
+        found: dict[RowKey, int] = {}
+        for key in keys:
+            rows = self._rankings[key[0]].rows
+            if rows is not None and (value := rows.get(key)) is not None:
+                found[key] = value
+        return found | self._tallies([key for key in keys if key not in found], absent=True)
+
+    def _tallies(self, keys: Collection[RowKey], *, absent: bool = False) -> dict[RowKey, int]:
+        """`absent`: 0 for rows that are not there; else these are left out."""
+        stored = self._get([layout.row_name(self._campaign, key) for key in keys])
+        return {
+            key: tally.from_bytes(value or b"")
+            for key, value in zip(keys, stored, strict=True)
+            if absent or value is not None
+        }
+
+    def smallest(self, section: int, most: int) -> list[tuple[RowKey, int]]:
+        """The rows with the smallest keys. Not while a batch is being made."""
+        rows = scan(self._db, layout.row_name(self._campaign, bytes((section,))))
+        return [(name[9:], tally.from_bytes(value)) for name, value in islice(rows, most)]
+
+    # First and last clicks.
+
+    def know_ends(self, links: Iterable[int]) -> dict[int, Ends]:
+        """First and last click of these links and others; `NO_ENDS` where there is none."""
+        missing = [link for link in links if link not in self._ends]
+        stored = self._get([layout.ends_name(self._campaign, link) for link in missing])
+        for link, value in zip(missing, stored, strict=True):
+            self._ends[link] = ends_of(value) if value is not None else NO_ENDS
+        return self._ends
+
+    def move_ends(self, moved: Mapping[int, Ends], batch: WriteBatch) -> None:
+        for link, pair in moved.items():
+            self._ends[link] = pair
+            if pair == NO_ENDS:
+                batch.delete(layout.ends_name(self._campaign, link))
+            else:
+                batch.put(layout.ends_name(self._campaign, link), ends_bytes(pair))
+
+    def ends_of(self, links: Sequence[int]) -> list[Ends]:
+        ends = self.know_ends(links)
+        return [ends[link] for link in links]
+
+    def _get(self, keys: list[bytes]) -> list[bytes | None]:
+        """Several at once; rocksdict says nothing for nothing."""
+        return cast("list[bytes | None]", self._db.get(cast(Any, keys))) if keys else []
+
+
+def _section_of(row: tuple[bytes, bytes]) -> int:
+    return row[0][9]
+
+
+def put_name(batch: WriteBatch, campaign: CampaignKey, name: Name) -> None:
+    """Stores a name that `KnownNames.learn` gave."""
+    key_of_name = layout.part_name if name[0] in PARTS else layout.name_name
+    batch.put(key_of_name(campaign, name_of(name)), name[2].encode("utf-8", "surrogatepass"))
