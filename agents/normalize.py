@@ -50,6 +50,7 @@ from app.topics import (
 )
 from app.user_agents import look_up_agent
 from tables.conditions import Conditions
+from tables.kafka_clients import client_settings
 from tables.places import open_places
 
 log = logging.getLogger(__name__)
@@ -123,8 +124,7 @@ class Normalizer:
             log.warning("%s", trouble)
         self._producer = Producer(
             {
-                "bootstrap.servers": settings.kafka,
-                "client.id": "campaign-reports-normalize",
+                **client_settings(settings.kafka, "campaign-reports-normalize"),
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "zstd",
@@ -132,7 +132,6 @@ class Normalizer:
                 "message.max.bytes": settings.max_body + 2 * RECORD_OVERHEAD,
                 "queue.buffering.max.messages": 2 * MAX_UNDER_WAY,
                 "delivery.timeout.ms": 120_000,
-                "log_level": 2,
             }
         )
         threading.Thread(target=self._serve, name="producer", daemon=True).start()

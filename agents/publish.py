@@ -19,6 +19,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -81,7 +82,9 @@ class NumbersOfPartition:
                 key=campaign,
                 org=row.org,
                 campaign=row.campaign,
-                summary=SummaryPart(row.as_of_ms, row.patterns, row.totals, row.overflow),
+                summary=SummaryPart(
+                    row.as_of_ms, row.patterns, row.totals, row.overflow, self.database.notes(row)
+                ),
                 days={day: sums.day_row(campaign, day).quarters for day in marks.days.get(campaign, ())},
             )
             if campaign in marks.labels and (labels := sums.labels_row(campaign)) is not None:
@@ -115,6 +118,22 @@ class SectionsOfPartition(NumbersOfPartition):
         return writer.encode_sections(self.database.partition, self.fence(), updates)
 
 
+class Unreadable(Exception):
+    """A partition's database can't be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # rocksdict raises plain ones, and a broken row may raise anything
+        raise Unreadable(error) from error
+
+
 class _Taken(NamedTuple):
     """Marks that are on their way to Redis."""
 
@@ -132,8 +151,11 @@ class Publisher:
         worker: str,
         rules: Rules = DEFAULT_RULES,
         conditions: Conditions | None = None,
+        set_aside: Callable[[int, Exception], None] | None = None,
     ) -> None:
-        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
+        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers.
+        `set_aside` is told of a partition whose database can't be read, and has to `remove` it."""
+        self._set_aside = set_aside if set_aside is not None else _not_set_aside
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
@@ -219,10 +241,16 @@ class Publisher:
         """Publishes what is marked, of all partitions in one round trip; repairs those whose offset isn't known."""
         known: list[_Taken] = []
         for part in list(parts.values()):
-            if part.published is None:
-                await self._repair(part, parts)
-            elif part.fence() != part.published:  # with nothing marked, too: what was counted were repeats
-                known.append(self._take(part, part.published))
+            try:
+                if part.published is None:
+                    await self._repair(part, parts)
+                elif (
+                    part.fence() != part.published
+                ):  # with nothing marked, too: what was counted were repeats
+                    known.append(self._take(part, part.published))
+            except Unreadable as broken:
+                self._set_aside(part.database.partition, broken.error)
+        known = [taken for taken in known if taken.part is parts.get(taken.part.database.partition)]
         if not known:
             return
         # Encoded before the first await: rows are changed in place by the next batch.
@@ -245,10 +273,12 @@ class Publisher:
     def _take(self, part: NumbersOfPartition, before: Fence | None) -> _Taken:
         """Encodes what is marked, as of now, and drops the marks."""
         marks = part.take()
+        with _reading():
+            calls = part.encode(self._writer, marks)
         share = Share(
             partition=part.database.partition,
             channel=part.channel,
-            calls=part.encode(self._writer, marks),
+            calls=calls,
             before=before,
             after=part.fence(),
         )
@@ -272,12 +302,15 @@ class Publisher:
         if parts.get(number) is not part:
             return
         fence = part.fence()
-        if stands is not None and (stands > fence or stands.offset > fence.offset):
+        recounted = stands is not None and stands.generation >= part.database.meta.crossed
+        if stands is not None and (stands > fence or (recounted and stands.offset > fence.offset)):
             return  # being counted again: readers keep what they have until this has caught up
         since = -1
         if stands is not None:
             since = stands.offset if stands.generation == fence.generation else 0
-        part.mark(part.database.touched_since(since))
+        with _reading():
+            touched = part.database.touched_since(since)
+        part.mark(touched)
         taken = self._take(part, None)
         await self._publish([taken])
         if parts.get(number) is not part:
@@ -323,3 +356,7 @@ class Publisher:
             ),
             presence(self._rules, self._since_ms, now_ms, conditions=self._conditions.current()),
         )
+
+
+def _not_set_aside(partition: int, error: Exception) -> None:
+    raise error

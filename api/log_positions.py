@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
+from tables.kafka_clients import client_settings
 from tables.presence import WORKERS, conditions_of
 from tables.views import PARTITIONS, fence_of
 
@@ -61,11 +62,7 @@ class Place(msgspec.Struct, frozen=True):
 
 class LogPositions:
     def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
-        common: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": kafka,
-            "log_level": 2,
-            "client.id": "reports-lag",
-        }
+        common = client_settings(kafka, "reports-lag")
         self._admin_settings = {**common, "socket.timeout.ms": int(ASK_S * 1000)}
         self._admin = AdminClient(self._admin_settings)
         self._consumer = Consumer(

@@ -35,6 +35,7 @@ from app.errors import StateError
 from app.settings import PREFIX, Settings
 from app.shares import RECORDS_KEPT_MS
 from app.topics import DEAD, FACTS, INSTALLATION, RECORD_OVERHEAD, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.kafka_clients import client_settings
 
 TOPICS = (WEBHOOKS, FACTS, DEAD, SHARES, INSTALLATION)
 REPLICAS = 3
@@ -55,7 +56,7 @@ def ensure_topics(settings: Settings, timeout_s: float = 30.0) -> None:
 
     Raises StateError: Kafka doesn't answer, it refuses, or `facts` has another number of partitions.
     """
-    client = AdminClient({"bootstrap.servers": settings.kafka, "log_level": 2, "client.id": "reports-topics"})
+    client = AdminClient(client_settings(settings.kafka, "reports-topics"))
     deadline = time.monotonic() + timeout_s
     try:
         metadata = _metadata(client, settings.kafka, deadline)

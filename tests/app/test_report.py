@@ -36,6 +36,7 @@ HEAD = {
     "reason": None,
     "progress": None,
     "count": "all",
+    "notices": [],
 }
 
 
