@@ -77,11 +77,11 @@ class Aggregator:
         self._cache = RecipientCache(CACHED_RECIPIENTS)
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
-        redis = redis_client(settings.redis, timeout_s=2.0)
+        self.redis = redis_client(settings.redis, timeout_s=2.0)
         self.conditions = Conditions()
         self.aside = SetAside(state, self.conditions)
         self.publisher = Publisher(
-            ViewWriter(redis), self.slot.member, settings.rules, self.conditions, self.set_aside
+            ViewWriter(self.redis), self.slot.member, settings.rules, self.conditions, self.set_aside
         )
         self._installation = InstallationLog(settings.kafka)
         self._begins: dict[int, int] = {}

@@ -31,9 +31,7 @@ log = logging.getLogger(__name__)
 
 # aiokafka has no setting for it: asking for the metadata of a topic that isn't there would make it, with the broker's
 # defaults (`tables.kafka_clients`).
-aiokafka.client.MetadataRequest = partial(
-    aiokafka.client.MetadataRequest, allow_auto_topic_creation=False
-)
+aiokafka.client.MetadataRequest = partial(aiokafka.client.MetadataRequest, allow_auto_topic_creation=False)
 
 CHUNK_RECORDS: Final = 1_000
 CHUNK_BYTES: Final = 512 << 10

@@ -52,7 +52,7 @@ def truncate(path: Path) -> None:
 def change_meta(**changes: object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         db = open_database(path)
-        meta = msgspec.msgpack.decode(db.get(layout.META), type=Meta)
+        meta = msgspec.msgpack.decode(db.get(layout.META) or b"", type=Meta)
         db.put(layout.META, encode(msgspec.structs.replace(meta, **changes)))
         db.close()
 

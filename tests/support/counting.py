@@ -6,12 +6,13 @@ What Faust does is done here in plain steps: assignment (`open`), chunks (`feed`
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -28,6 +29,8 @@ from cli.config import load_settings
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings
 from tables.reading import PartitionReader
+from tables.redis_client import redis_client
+from tables.views import View, ViewReader
 from tests.support.facts import ORG, SECRET, START_MS, entry
 from tests.support.kafka import fresh_topics
 from tests.support.processes import environment
@@ -85,14 +88,28 @@ class World:
             return sum(sum(row.patterns.values()) for name, row in reader.campaigns() if name == key)
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[Worker]:
-        """One that has all partitions."""
+    async def worker(self, *, publishing: bool = False) -> AsyncIterator[Worker]:
+        """One that has all partitions. `publishing`: to Redis, conditions included."""
         worker = Worker(self)
+        task = asyncio.create_task(worker.aggregator.publisher.run()) if publishing else None
         try:
             await worker.open()
             yield worker
         finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
             await worker.end()
+
+    async def view(self, campaign: str = "spring") -> View | None:
+        """What readers see."""
+        redis = redis_client(self.settings.redis)
+        try:
+            reader = ViewReader(redis, self.partitions)
+            key = keys.campaign_key(self.settings.secret, ORG, campaign)
+            return await reader.load(key, epoch=await reader.epoch(), hours=False)
+        finally:
+            await redis.aclose()
 
 
 def record(number: int, partition: int, campaign: str = "spring") -> bytes:
@@ -169,10 +186,11 @@ class Worker:
         for partition in range(self.world.partitions):
             self.aggregator.close(partition)
         self.aggregator.slot.release()
+        await self.aggregator.redis.aclose()
         self._consumer.close()
 
 
-def chunk(partition: int, records: list[Any]) -> Chunk:
+def chunk(partition: int, records: Sequence[Any]) -> Chunk:
     last = records[-1]
     made = Chunk(
         FACTS,
@@ -189,4 +207,4 @@ def chunk(partition: int, records: list[Any]) -> Chunk:
         TP(FACTS, partition),
     )
     made.records = records
-    return cast(Chunk, made)
+    return made
