@@ -28,6 +28,7 @@ from agents.log_checks import LogEnds, LogInspector, check_codecs, check_positio
 from agents.publish import Publisher
 from agents.set_aside import SetAside
 from agents.slots import Slot
+from agents.topic_watch import Check, watch_topics
 from agents.watchdog import Watchdog
 from agents.worker import crash_on_error, keep_running
 from app import keys
@@ -332,7 +333,7 @@ async def _watch_requests(aggregator: Aggregator) -> None:
     os._exit(EXIT_REBUILD)
 
 
-def aggregate_app(settings: Settings, state: Path) -> EngineApp:
+def aggregate_app(settings: Settings, state: Path, check_topics: Check) -> EngineApp:
     """Builds the app. Raises ConfigError, StateError or TryLater where it can't start."""
     aggregator = Aggregator(settings, state)
     app = create_app(
@@ -389,6 +390,10 @@ def aggregate_app(settings: Settings, state: Path) -> EngineApp:
     @app.task  # type: ignore[untyped-decorator]
     async def tend() -> None:
         await keep_running(_tend(aggregator, app))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def topics() -> None:
+        await keep_running(watch_topics(check_topics, aggregator.conditions))
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit() -> None:

@@ -9,6 +9,7 @@ import click
 from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
 from cli.logs import set_up_logging
+from cli.topic_checks import differences
 from cli.topics import ensure_topics
 
 
@@ -28,4 +29,4 @@ def command(state: Path | None) -> None:
     from agents.aggregate import aggregate_app
     from agents.worker import run
 
-    run(aggregate_app(settings, state or settings.data / "state"))
+    run(aggregate_app(settings, state or settings.data / "state", lambda: differences(settings)))

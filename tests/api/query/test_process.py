@@ -232,8 +232,10 @@ async def test_a_flipped_byte_is_a_503_and_no_shorter_list(api: Reading, path: s
     document = await api.get(path)
     if "p1@" in path and keys.recipient_partition(recipient_of("p1@example.com"), PARTITIONS) != 1:
         return  # its partition is sound
-    assert document["status"] == 503
-    assert "partition 1 " in document["message"]
+    async with asyncio.timeout(10):
+        while "partition 1 " not in document["message"]:  # on a busy machine nobody may answer in time
+            assert document["status"] == 503
+            document = await api.get(path)
     for table, data in whole.items():
         table.write_bytes(data)
     async with asyncio.timeout(10):
