@@ -9,14 +9,15 @@ starts from what the database says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from faust.types import TP
@@ -24,18 +25,22 @@ from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
 from agents.generations import Generations
-from agents.log_checks import LogInspector, check_codecs, check_position
+from agents.log_checks import LogEnds, LogInspector, check_codecs, check_position
 from agents.publish import Publisher
+from agents.set_aside import SetAside
 from agents.slots import Slot
+from agents.topic_watch import Check, watch_topics
 from agents.watchdog import Watchdog
 from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
-from app.errors import ReportsError, StateError
+from app.errors import LogGap, ReportsError, StateError, TryLater
+from app.installation import NumberedGap
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
 from tables.background import Background
+from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
-from tables.conditions import Conditions
+from tables.conditions import Conditions, GapSeen
 from tables.foreign import CODE, REASON, condition_of
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
@@ -52,8 +57,28 @@ CACHED_RECIPIENTS: Final = 60_000
 LOCK_WAIT_S: Final = 30.0
 """How long another worker may take to close a partition's database in a shared folder."""
 COMMIT_S: Final = 1.0
+LOOK_S: Final = 1.0
+"""How often partitions that are set aside are looked at."""
+GAPS_S: Final = 5.0
+"""How often it is asked whether their gaps were accepted."""
+TOPIC_S: Final = 10.0
+"""How often it is asked whether topic `facts` is still the same."""
 EXIT_REBUILD: Final = 75
 _SAY_EVERY: Final = 100_000
+
+
+class _Where(NamedTuple):
+    """What is known of a partition's log at its assignment."""
+
+    topic_id: str
+    ends: LogEnds
+    gaps: Sequence[NumberedGap]
+    generations: Generations
+
+    @property
+    def log_is_whole(self) -> bool:
+        """The log still has its first record."""
+        return not self.ends.start
 
 
 class Aggregator:
@@ -76,33 +101,76 @@ class Aggregator:
         self.redis = redis_client(settings.redis, timeout_s=2.0)
         self._writer = ViewWriter(self.redis)
         self.conditions = Conditions(clock.seconds)
+        self.aside = SetAside(state, self.conditions)
         self.publisher = Publisher(
-            self._writer, self.slot.member, settings.rules, self.conditions, redis_clock=clock
-        )
+            self._writer, self.slot.member, settings.rules, self.conditions,
+            redis_clock=clock, set_aside=self.set_aside,
+        )  # fmt: skip
+        self._begins: dict[int, int] = {}
+        self._suspected: dict[int, int] = {}
+        self._accepted: dict[int, int] = {}
+        self._gaps_at = 0.0
+        self.hold: Callable[[int], None] = lambda partition: None
+        """Set by the app: no records of the partition are wanted any more."""
 
-    async def open(self, partitions: set[int]) -> None:
-        """Opens the databases of assigned partitions, and closes the others."""
+    async def open(self, partitions: set[int]) -> set[int]:
+        """Opens the databases of assigned partitions, those that were set aside included, and closes the others; gives
+        the partitions that are not to be read."""
         # A rebalance may complete while the databases of the one before it are still being opened.
         async with self._opening:
-            await self._open_all(partitions)
+            for partition in (self.databases.keys() | self.aside.partitions) - partitions:
+                self.close(partition)
+            # A topic may have more partitions than the installation: what is in these was not put there by it.
+            ours = {partition for partition in partitions if partition < self.settings.partitions}
+            await self._open_all(ours - self.databases.keys())
+            return (partitions - ours) | self.aside.partitions
 
-    async def _open_all(self, partitions: set[int]) -> None:
-        for partition in self.databases.keys() - partitions:
-            self.close(partition)
-        new = sorted(partitions - self.databases.keys())
+    async def retry(self, partition: int) -> int | None:
+        """Tries a partition that is set aside once more; gives the offset to go on at, None where it stays aside."""
+        async with self._opening:
+            if partition not in self.aside:
+                return None  # given away, or taken in by a rebalance
+            try:
+                await self._open_all({partition})
+            except TryLater:
+                self.aside.put_off(partition)
+            return self.positions.get(partition)
+
+    async def _open_all(self, new: set[int]) -> None:
+        """Raises TryLater where Kafka doesn't answer."""
         if not new:
             return
         loop = asyncio.get_running_loop()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
-        generations = await self._generations(new, topic_id, {p: ends[p].end for p in new})
-        for partition in new:
-            database = await self._open(partition, topic_id, generations, whole=not ends[partition].start)
-            check_position(partition, str(database.path), database.next_offset, ends[partition])
+        gaps = await loop.run_in_executor(None, self._installation.gaps)
+        generations = await self._generations(sorted(new), topic_id, {p: ends[p].end for p in new})
+        for partition in sorted(new):
+            self._begins[partition] = ends[partition].start
+            self._accepted[partition] = len(gaps.get(partition, ()))
+            where = _Where(topic_id, ends[partition], gaps.get(partition, ()), generations)
+            try:
+                database = await self._open_checked(partition, where)
+            except TryLater:
+                raise
+            except Exception as error:  # noqa: BLE001  whatever it is, it is this partition's, and the others go on
+                self.set_aside(partition, error)
+                continue
             self.databases[partition] = database
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
-        log.info("counting partitions %s", {p: self.positions[p] for p in new})
+            self.aside.remove(partition)
+        log.info("counting partitions %s", {p: self.positions[p] for p in sorted(new) if p in self.positions})
+
+    async def _open_checked(self, partition: int, where: _Where) -> PartitionDatabase:
+        database = await self._open(partition, where)
+        try:
+            check_position(partition, str(database.path), database.next_offset, where.ends)
+        except LogGap as gap:
+            database.close()
+            gap.topic_id, gap.generation = where.topic_id, database.generation
+            raise
+        return database
 
     async def _generations(self, partitions: list[int], topic_id: str, ends: dict[int, int]) -> Generations:
         """What is known of the partitions' generations at their assignment."""
@@ -121,13 +189,34 @@ class Aggregator:
             None, Generations, self._installation, self.slot.member, in_redis, ahead
         )
 
-    async def _open(
-        self, partition: int, topic_id: str, generations: Generations, *, whole: bool
-    ) -> PartitionDatabase:
-        """`whole`: the log still has its first record."""
+    def set_aside(self, partition: int, error: Exception) -> None:
+        """Stops counting a partition; on a full disk, all."""
+        database = self.databases.get(partition)
+        if isinstance(error, LogGap) and database is not None:
+            error.topic_id, error.generation = database.meta.topic_id, database.generation
+        if not isinstance(error, ReportsError) and not is_database_error(error):
+            log.error("partition %d", partition, exc_info=error)
+        concerned = {partition, *(self.databases if is_disk_full(error) else ())}
+        for number in concerned:
+            self._put_down(number)
+            self.aside.add(number, error, seen=_seen(error), begin=self._begins.get(number))
+
+    def _put_down(self, partition: int) -> None:
+        """Closes a partition's database. What is in memory may be ahead of the disk: none of it is used again."""
+        self.hold(partition)
+        database = self.databases.pop(partition, None)
+        self.positions.pop(partition, None)
+        self.publisher.remove(partition)
+        # Other workers, or a repair, may change these recipients; they must be read anew if the partition comes back.
+        self._cache.young.clear()
+        self._cache.old.clear()
+        if database is not None:
+            database.close()
+
+    async def _open(self, partition: int, where: _Where) -> PartitionDatabase:
         path = self.state / f"p{partition}"
         expected = Meta(
-            LAYOUT_VERSION, partition, self.settings.partitions, topic_id,
+            LAYOUT_VERSION, partition, self.settings.partitions, where.topic_id,
             keys.secret_fingerprint(self.settings.secret), 1, self.settings.rules,
             # A database that is made now needs no rebuild that was asked for before.
             read_request(self.state).id,
@@ -136,37 +225,32 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(
-                    None, self._open_database, path, expected, generations, whole
-                )
-            except ReportsError:
-                raise
+                return await loop.run_in_executor(None, self._open_database, path, expected, where)
             except Exception as error:
-                # rocksdict raises plain Exceptions, told apart by RocksDB's words.
-                if "lock" not in str(error).lower():
-                    raise StateError(
-                        f"{path} can't be opened ({error}): remove it to count the partition again from the log"
-                    ) from error
+                if not is_locked(error):
+                    raise
                 if time.monotonic() > deadline:
-                    raise StateError(f"{path} is open in another process for {LOCK_WAIT_S:.0f} s") from error
+                    raise StateError(
+                        f"{path} is open in another process for {LOCK_WAIT_S:.0f} s: end that worker, or give it the "
+                        "partition (workers that share a folder pass it on by themselves)"
+                    ) from error
             await asyncio.sleep(0.1)
 
-    def _open_database(
-        self, path: Path, expected: Meta, generations: Generations, whole: bool
-    ) -> PartitionDatabase:
+    def _open_database(self, path: Path, expected: Meta, where: _Where) -> PartitionDatabase:
         """Opens a database, and rebuilds it first where that was asked for, was not finished, or must be."""
         request = read_request(self.state)
-        partition = expected.partition
+        partition, generations = expected.partition, where.generations
 
         def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
             return PartitionDatabase(
-                path, meta, self.settings.secret, self._cache, lambda: generations.take(partition, above)
-            )
+                path, meta, self.settings.secret, self._cache,
+                lambda: generations.take(partition, above), where.gaps,
+            )  # fmt: skip
 
         database = opened(expected)
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
-        if (asked and request.from_log) or (_has_foreign(database) and whole):
+        if (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole):
             database.close()
             shutil.rmtree(path)
             again = msgspec.structs.replace(
@@ -215,24 +299,92 @@ class Aggregator:
 
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""
-        database = self.databases.pop(partition, None)
-        self.positions.pop(partition, None)
-        self.publisher.remove(partition)
+        self._put_down(partition)
+        self.aside.remove(partition)
         self.conditions.forget(partition)
-        # The next owner may change these recipients; they must be read anew if the partition comes back.
-        self._cache.young.clear()
-        self._cache.old.clear()
-        if database is not None:
-            database.close()
+        self._suspected.pop(partition, None)
 
     def count(self, partition: int, chunk: Chunk) -> None:
         """Counts a chunk, all of it or nothing."""
         database = self.databases.get(partition)
         if database is None:
-            return  # revoked since it was fetched
-        applied = database.apply((record.offset, record.value or b"") for record in chunk.records)
-        self.positions[partition] = database.next_offset
-        self.publisher.mark(partition, applied)
+            return  # revoked or set aside since it was fetched
+        records = chunk.records
+        if records[-1].offset < database.next_offset:
+            # Counted already: fetched twice around a rebalance, or the log began anew under its reader.
+            self._look_again(partition)
+            return
+        try:
+            applied = database.apply((record.offset, record.value or b"") for record in records)
+        except LogGap as gap:
+            # Chunks may come out of order around a rebalance: believed when it is seen again after a fresh start.
+            if gap.position is not None and self._suspected.get(partition) != gap.position:
+                self._suspected[partition] = gap.position
+                self._look_again(partition)
+            else:
+                self.set_aside(partition, gap)
+        except MemoryError:
+            raise  # the process's fault
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this partition's, and the others go on
+            self.set_aside(partition, error)
+        else:
+            self.positions[partition] = database.next_offset
+            self.publisher.mark(partition, applied)
+
+    def _look_again(self, partition: int) -> None:
+        """Opens the partition once more, with all checks, and reads on from where it stands."""
+        self._put_down(partition)
+        self.aside.again(partition)
+
+    async def due(self) -> list[int]:
+        """Partitions that are set aside and to be tried now."""
+        found = set(self.aside.due())
+        waiting = self.aside.gaps - found
+        if waiting and time.monotonic() > self._gaps_at:
+            self._gaps_at = time.monotonic() + GAPS_S
+            with contextlib.suppress(TryLater):
+                gaps = await asyncio.to_thread(self._installation.gaps)
+                found |= {p for p in waiting if len(gaps.get(p, ())) != self._accepted.get(p)}
+        return sorted(found)
+
+    async def check_topic(self) -> None:
+        """Sets aside what was counted from another topic `facts` than there is now."""
+        if not self.databases:
+            return
+        try:
+            topic_id = await asyncio.to_thread(self._inspector.topic_id, FACTS)
+        except TryLater:
+            return
+        for partition, database in list(self.databases.items()):
+            if database.meta.topic_id != topic_id:
+                self._look_again(partition)
+
+
+def _seen(error: Exception) -> GapSeen | None:
+    if not isinstance(error, LogGap) or error.topic_id is None or error.position is None:
+        return None
+    return GapSeen(error.topic_id, error.position, error.generation or 0, error.to)
+
+
+async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
+    """Tries again what is set aside, and looks whether the topic is still the same."""
+    topic_at = time.monotonic() + TOPIC_S
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if app.rebalancing:
+            continue
+        if time.monotonic() > topic_at:
+            topic_at = time.monotonic() + TOPIC_S
+            await aggregator.check_topic()
+        for partition in await aggregator.due():
+            position = await aggregator.retry(partition)
+            if position is not None and _is_settled(app, partition):
+                await app.release(FACTS, partition, position)
+
+
+def _is_settled(app: EngineApp, partition: int) -> bool:
+    """Whether the partition is this worker's; a rebalance under way seeks by itself."""
+    return not app.rebalancing and partition in app.assigned(FACTS)
 
 
 def _has_foreign(database: PartitionDatabase) -> bool:
@@ -266,7 +418,7 @@ async def _watch_requests(aggregator: Aggregator) -> None:
     os._exit(EXIT_REBUILD)
 
 
-def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
+def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics: Check) -> EngineApp:
     """Builds the app. Raises ConfigError, StateError or TryLater where it can't start."""
     clock = measured_clock(settings.redis)
     aggregator = Aggregator(settings, state, clock)
@@ -278,6 +430,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
         datadir=str(state / "faust"),
     )
     app.positions = aggregator.positions
+    aggregator.hold = app.hold
     watchdog = Watchdog(app, FACTS, lambda: aggregator.positions, aggregator.publisher.idle_s)
     # For those who watch the lag with Kafka's own tools; reading never starts from it.
     committer = Committer(app, FACTS, lambda: aggregator.positions, COMMIT_S)
@@ -287,7 +440,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
     async def _open(*_: Any, **__: Any) -> None:
         watchdog.patient = True  # a rebuild takes as long as it takes
         with crash_on_error():
-            await aggregator.open(app.assigned(FACTS))
+            app.held = await aggregator.open(app.assigned(FACTS))
         watchdog.patient = False
         watchdog.joined = True
 
@@ -299,7 +452,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
 
     @app.on_before_shutdown.connect
     async def _close_all(*_: Any, **__: Any) -> None:
-        for partition in list(aggregator.databases):
+        for partition in aggregator.databases.keys() | aggregator.aside.partitions:
             aggregator.close(partition)
 
     @app.agent(topic)
@@ -324,6 +477,14 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow) -> EngineApp:
     @app.task  # type: ignore[untyped-decorator]
     async def rebuild() -> None:
         await keep_running(_watch_requests(aggregator))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def tend() -> None:
+        await keep_running(_tend(aggregator, app))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def topics() -> None:
+        await keep_running(watch_topics(check_topics, aggregator.conditions))
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit() -> None:

@@ -5,6 +5,7 @@ by overriding private methods whose signatures `tests/agents/test_engine.py` hol
 - `Consumer.getmany` hands an agent one message per chunk of records instead of one per record. A record costs Faust
   about 90 microseconds on its way to an agent; so does a chunk of a thousand.
 - `Consumer.perform_seek` seeks to where the partition's database says that it is, instead of Kafka's committed offset.
+- `Consumer._getmany` asks for no records of partitions that are held (`EngineApp.hold`): they stay in the log.
 - `App._new_transport` makes Faust use that consumer; `TableManager.on_start` doesn't wait for tables to be declared.
 Topics are declared with `acks=False`: Faust then tracks and commits nothing, and its commit bookkeeping (which loses
 messages, faust-streaming issue 606) plays no part. Positions are committed by `commit_positions`, once they are true.
@@ -15,8 +16,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
+import aiokafka.client
 import faust
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -25,6 +28,10 @@ from faust.types import TP, ConsumerMessage
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# aiokafka has no setting for it: asking for the metadata of a topic that isn't there would make it, with the broker's
+# defaults (`tables.kafka_clients`).
+aiokafka.client.MetadataRequest = partial(aiokafka.client.MetadataRequest, allow_auto_topic_creation=False)
 
 CHUNK_RECORDS: Final = 1_000
 CHUNK_BYTES: Final = 512 << 10
@@ -46,12 +53,15 @@ class Chunk(ConsumerMessage):
     """A run of records of one partition, in the order of their offsets."""
 
     records: Sequence[LogRecord] = ()
+    epoch: int = 0
+    """The partition's in `EngineApp.epochs` before it was fetched: another one by now, and it is fetched again."""
 
 
 class BulkConsumer(driver.Consumer):
     """Delivers chunks, and asks the app where to start reading."""
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        epochs = dict(cast(EngineApp, self.app).epochs)
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if records is None:
@@ -73,18 +83,29 @@ class BulkConsumer(driver.Consumer):
                 # A rebalance meanwhile: what was fetched may be another worker's by now. It is fetched again.
                 if not self._is_current(generation):
                     return
-                yield tp, self._chunk(tp, part, generation)
+                yield tp, self._chunk(tp, part, generation, epochs.get(tp.partition, 0))
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        held = cast(EngineApp, self.app).held
+        if not held or active_partitions is None:
+            return await super()._getmany(active_partitions, timeout)
+        wanted = {tp for tp in active_partitions if tp.partition not in held}
+        if wanted:
+            return await super()._getmany(wanted, timeout)
+        await self.sleep(timeout)  # asked for none, aiokafka gives records of all
+        return {}
 
     def _is_current(self, generation: int) -> bool:
         return bool(self.flow_active) and self.app.consumer_generation_id == generation
 
-    def _chunk(self, tp: TP, records: Sequence[Any], generation: int) -> Chunk:
+    def _chunk(self, tp: TP, records: Sequence[Any], generation: int, epoch: int) -> Chunk:
         last = records[-1]
         chunk = Chunk(
             last.topic, last.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
             [], None, b"", None, 0, 0, tp, generation_id=generation,
         )  # fmt: skip
         chunk.records = records
+        chunk.epoch = epoch
         return chunk
 
     async def perform_seek(self) -> None:
@@ -130,6 +151,23 @@ class EngineApp(faust.App):
     """A Faust app whose consumer starts at `positions` (partition → next offset) where that is not None."""
 
     positions: Mapping[int, int] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.held: set[int] = set()
+        """Partitions of which no records are asked for."""
+        self.epochs: dict[int, int] = {}
+        """Partition → how often it was held."""
+
+    def hold(self, partition: int) -> None:
+        """From now on no records of the partition are asked for; those that are on their way are of an old epoch."""
+        self.held.add(partition)
+        self.epochs[partition] = self.epochs.get(partition, 0) + 1
+
+    async def release(self, topic: str, partition: int, offset: int) -> None:
+        """Goes on at an offset with a partition that was held."""
+        await self.consumer.seek_wait({TP(topic, partition): offset})
+        self.held.discard(partition)
 
     def _new_transport(self) -> BulkTransport:
         return BulkTransport(self.conf.broker_consumer, self)

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from aiokafka import codec
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from app.errors import ConfigError, StateError, TryLater
+from app.errors import ConfigError, LogGap, StateError, TryLater
 from app.settings import Settings
+from app.topics import FACTS
+from tables.kafka_clients import client_settings, kafka_words
 
 TIMEOUT_S: Final = 10.0
 
@@ -30,16 +32,13 @@ class LogInspector:
     """Asks Kafka about a topic. Calls block, and raise TryLater where Kafka doesn't answer."""
 
     def __init__(self, kafka: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": kafka, "log_level": 2, "client.id": "reports-worker"})
+        self._kafka = kafka
+        self._admin = AdminClient(client_settings(kafka, "reports-worker"))
 
     def topic_id(self, topic: str) -> str:
-        """Kafka's id of a topic: one made anew under the same name has another."""
+        """Kafka's id of a topic: one made anew under the same name has another. Raises StateError where it is gone."""
         futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
-        return str(_result(futures[topic]).topic_id)
-
-    def partitions(self, topic: str) -> int:
-        futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
-        return len(_result(futures[topic]).partitions)
+        return str(self._result(futures[topic]).topic_id)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, LogEnds]:
         wanted = [TopicPartition(topic, partition) for partition in partitions]
@@ -48,13 +47,19 @@ class LogInspector:
         spec: Any = OffsetSpec  # its constructors have no annotations
         starts = self._admin.list_offsets(dict.fromkeys(wanted, spec.earliest()), request_timeout=TIMEOUT_S)
         ends = self._admin.list_offsets(dict.fromkeys(wanted, spec.latest()), request_timeout=TIMEOUT_S)
-        return {tp.partition: LogEnds(_result(starts[tp]).offset, _result(ends[tp]).offset) for tp in wanted}
+        return {
+            tp.partition: LogEnds(self._result(starts[tp]).offset, self._result(ends[tp]).offset)
+            for tp in wanted
+        }
 
     def check_session_timeout(self, settings: Settings) -> None:
         """Faust doesn't exit when the broker refuses its session timeout, so it is compared before."""
-        broker = next(iter(self._admin.list_topics(timeout=TIMEOUT_S).brokers))
+        try:
+            broker = next(iter(self._admin.list_topics(timeout=TIMEOUT_S).brokers))
+        except KafkaException as error:
+            raise TryLater(1, kafka_words(error, self._kafka)) from error
         resource = ConfigResource(ResourceType.BROKER, str(broker))
-        found = _result(self._admin.describe_configs([resource], request_timeout=TIMEOUT_S)[resource])
+        found = self._result(self._admin.describe_configs([resource], request_timeout=TIMEOUT_S)[resource])
         least = int(found["group.min.session.timeout.ms"].value) / 1000
         most = int(found["group.max.session.timeout.ms"].value) / 1000
         if not least <= settings.session_timeout_s <= most:
@@ -62,6 +67,18 @@ class LogInspector:
                 "REPORTS_SESSION_TIMEOUT_S",
                 f"is {settings.session_timeout_s:g}, the broker accepts {least:g} to {most:g} seconds",
             )
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result(TIMEOUT_S)
+        except (KafkaException, TimeoutError) as error:
+            cause = error.args[0] if error.args else None
+            if isinstance(cause, KafkaError) and cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise StateError(
+                    f"topic {FACTS} is not there in Kafka at {self._kafka}: it was deleted. Every role makes it again "
+                    "when it starts; what was not counted by then is lost, and the worker says how to go on"
+                ) from error
+            raise TryLater(1, kafka_words(error, self._kafka)) from error
 
 
 def check_codecs() -> None:
@@ -83,21 +100,18 @@ def check_codecs() -> None:
 
 
 def check_position(partition: int, path: str, position: int, ends: LogEnds) -> None:
-    """Raises StateError where a database's next offset isn't within the log."""
+    """Raises LogGap where a database's next offset isn't within the log."""
     if position < ends.start:
-        raise StateError(
+        raise LogGap(
             f"gap in topic facts, partition {partition}: offset {position} is to be counted next but the log starts "
-            f"at {ends.start}; restore the log, or restore a newer copy of {path}"
+            f"at {ends.start}",
+            position=position,
+            to=ends.start,
         )
     if position > ends.end:
-        raise StateError(
+        raise LogGap(
             f"topic facts, partition {partition}: {path} has counted up to offset {position} but the log ends at "
-            f"{ends.end}: records are missing; restore the log, or remove the folder to count what the log still has"
+            f"{ends.end}: records are missing",
+            position=position,
+            to=ends.end,
         )
-
-
-def _result(future: Any) -> Any:
-    try:
-        return future.result(TIMEOUT_S)
-    except (KafkaException, TimeoutError) as error:
-        raise TryLater(1, f"Kafka doesn't answer: {error}") from error

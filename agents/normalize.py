@@ -50,6 +50,7 @@ from app.topics import (
 from app.user_agents import look_up_agent
 from tables.background import Background
 from tables.conditions import Conditions
+from tables.kafka_clients import client_settings
 from tables.places import open_places
 from tables.redis_client import redis_client
 from tables.redis_clock import RedisClock, keep_time, measured_clock
@@ -125,8 +126,7 @@ class Normalizer:
             log.warning("%s", trouble)
         self._producer = Producer(
             {
-                "bootstrap.servers": settings.kafka,
-                "client.id": "campaign-reports-normalize",
+                **client_settings(settings.kafka, "campaign-reports-normalize"),
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "zstd",
@@ -134,7 +134,6 @@ class Normalizer:
                 "message.max.bytes": settings.max_body + 2 * RECORD_OVERHEAD,
                 "queue.buffering.max.messages": 2 * MAX_UNDER_WAY,
                 "delivery.timeout.ms": 120_000,
-                "log_level": 2,
             }
         )
         keep_thread("producer", self._serve)

@@ -181,7 +181,9 @@ class NumbersOfPartition:
             key=campaign,
             org=row.org,
             campaign=row.campaign,
-            summary=SummaryPart(row.as_of_ms, row.patterns, row.totals, row.overflow),
+            summary=SummaryPart(
+                row.as_of_ms, row.patterns, row.totals, row.overflow, self.database.notes(row)
+            ),
             days={day: sums.day_row(campaign, day).quarters for day in what if day != LABELS},
             moved=max((at for section, at in row.sections.items() if section in PUBLISHED), default=None),
         )

@@ -63,8 +63,11 @@ class Publisher:
         conditions: Conditions | None = None,
         clock: Callable[[], float] = time.monotonic,
         redis_clock: RedisClock | None = None,
+        set_aside: Callable[[int, Exception], None] | None = None,
     ) -> None:
-        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
+        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers.
+        `set_aside` is told of a partition whose database can't be read, and has to `remove` it."""
+        self._set_aside = set_aside if set_aside is not None else _not_set_aside
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
@@ -233,8 +236,12 @@ class Publisher:
         budget = Budget(self._clock)
         taken: list[Flight] = []
         for flight in flights:
+            try:
+                flight.encode(self._writer, budget)
+            except Exception as error:  # noqa: BLE001  rocksdict raises plain ones, and a broken row may raise anything
+                self._set_aside(flight.part.number, error)
+                continue
             taken.append(flight)
-            flight.encode(self._writer, budget)
             if budget.spent:
                 break
         moves = [flight.move() for flight in taken]
@@ -397,3 +404,7 @@ class Publisher:
         if not recent:
             return 0.0
         return round(sum(facts for _, facts in recent) / max(moment - recent[0][0], 1.0), 1)
+
+
+def _not_set_aside(partition: int, error: Exception) -> None:
+    raise error

@@ -2,18 +2,23 @@
 
 With a stable id (Kafka's static membership) a worker that was killed has its partitions back in about a second,
 instead of after the session timeout. Two workers with one id would fence each other, so a slot is a file that its
-worker holds locked; the lock goes with the process, however it ends.
+worker holds locked; the lock goes with the process, however it ends. The folder's own word in the id is made for the
+place where it is: a copied folder makes its own.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import platform
 import secrets
 from pathlib import Path
 from typing import IO
 
 from app.errors import StateError
+
+log = logging.getLogger(__name__)
 
 _MOST = 1_000
 
@@ -25,7 +30,7 @@ class Slot:
         """Raises StateError where the folder can't be written to."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._installation = _installation(folder / "id")
+            self._word = _word(folder / "id")
             self.number, self._file = _take(folder)
         except OSError as error:
             raise StateError(f"{folder} can't be written to: {error.strerror}") from error
@@ -37,28 +42,38 @@ class Slot:
     @property
     def member(self) -> str:
         """The member id: unique to this folder and slot."""
-        return f"{self._installation}-{self.number}"
+        return f"{self._word}-{self.number}"
 
 
-def _installation(path: Path) -> str:
-    """The folder's own word, made by whoever comes first."""
-    try:
-        with path.open("x") as file:
-            file.write(secrets.token_hex(6))
+def _word(path: Path) -> str:
+    """The folder's own word, made by whoever comes first, and made again where the folder is a copy."""
+    here = _place(path.parent)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        word, _, place = file.read().strip().partition(" ")
+        if not word or place != here:
+            if place:
+                log.warning(
+                    "%s is a copy, or its machine was started anew: its workers get new member ids",
+                    path.parent,
+                )
+            word = secrets.token_hex(6)
+            file.truncate(0)
+            file.write(f"{word} {here}\n")
             file.flush()
             os.fsync(file.fileno())
-    except FileExistsError:
-        pass
-    word = path.read_text().strip()
-    if not word:
-        # Another worker made the file a moment ago and was killed before it wrote, or is about to write.
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            word = file.read().strip()
-            if not word:
-                word = secrets.token_hex(6)
-                file.write(word)
     return word
+
+
+def _place(folder: Path) -> str:
+    """What a copy of the folder, here or on another machine, has another of: the inode, and which kernel runs."""
+    found = folder.stat()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = platform.node()
+    return f"{found.st_dev}:{found.st_ino}:{boot}"
 
 
 def _take(folder: Path) -> tuple[int, IO[str]]:

@@ -3,7 +3,8 @@
 Faust can stop consuming without an error and without an end (a recovery step that took longer than its timeout, a
 fetcher that crashed, a group that it can't join). Counting is then late, and nothing says so. The rules:
 - no assignment within `STALL_S` of the start, or a rebalance that lasts longer: end;
-- behind the log (or not knowing where its end is) and nothing counted for `STALL_S`: end;
+- behind the log (or not knowing where its end is) and nothing counted for `STALL_S`: end; partitions that are held
+  (`EngineApp.held`) are not waited for;
 - something to publish, Redis answers, and no progress for `STALL_S`: end. (Also for a partition that is counted by a
   copy with a higher generation: if it is this worker's, the next assignment gives it a higher one; else it is gone.)
 - the event loop doesn't run for `LOOP_S`: end, from a thread of its own.
@@ -80,7 +81,8 @@ class Watchdog:
         consumer = self._app.consumer
         # None until the first answer of a partition's leader, whatever Faust's annotation says.
         ends: dict[int, int | None] = {
-            p: consumer.highwater(TP(self._topic, p)) for p in self._app.assigned(self._topic)
+            p: consumer.highwater(TP(self._topic, p))
+            for p in self._app.assigned(self._topic) - self._app.held
         }
         behind = any(end is None or end > positions.get(p, end) for p, end in ends.items())
         if moved or not behind:

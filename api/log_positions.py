@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
+from tables.kafka_clients import client_settings
 from tables.presence import WORKERS, conditions_of
 from tables.redis_clock import time_ms
 from tables.views import PARTITIONS, fence_of
@@ -65,11 +66,7 @@ class Place(msgspec.Struct, frozen=True):
 
 class LogPositions:
     def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
-        self._common: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": kafka,
-            "log_level": 2,
-            "client.id": "reports-lag",
-        }
+        self._common = client_settings(kafka, "reports-lag")
         self._redis_url = redis_url
         self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
         self._keys += [(FACTS, p) for p in range(partitions)]

@@ -24,6 +24,7 @@ from confluent_kafka import Producer as Client
 from app.errors import TryLater
 from app.topics import WEBHOOKS_PARTITIONS, KafkaHeaders
 from tables.background import Background, Following
+from tables.kafka_clients import client_settings
 
 ANSWER_WITHIN_S: Final = 1.8
 """An ESP is answered within two seconds whatever the broker does; the rest is for the way to it."""
@@ -65,8 +66,7 @@ class Producer:
     ) -> None:
         """`max_message_bytes`: `settings.max_body + topics.RECORD_OVERHEAD`; `background`: the process's."""
         self._settings: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": bootstrap,
-            "client.id": client_id,
+            **client_settings(bootstrap, client_id),
             "enable.idempotence": True,
             "acks": "all",
             "compression.type": "lz4",  # a webhook's bytes are stored for days, but a core's time is dearer here
@@ -83,7 +83,6 @@ class Producer:
             "reconnect.backoff.max.ms": 1_000,
             # A topic made anew (tests, a wiped cluster) is found again within seconds.
             "topic.metadata.refresh.interval.ms": 30_000,
-            "log_level": 2,
         }
         self._loop = asyncio.get_running_loop()
         self._answer_within_s = answer_within_s

@@ -24,6 +24,7 @@ from app.errors import TryLater
 from app.shares import Share, ShareBook, decode_share, encode_share
 from app.topics import SHARES
 from tables.background import Background, Following
+from tables.kafka_clients import client_settings
 
 if TYPE_CHECKING:
     from api.producer import Producer
@@ -92,8 +93,7 @@ class ShareLog:
     def _follow(self) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._kafka,
-                "client.id": "reports-shares",
+                **client_settings(self._kafka, "reports-shares"),
                 # Only named, never joined: records are read by assignment.
                 "group.id": "campaign-reports-shares",
                 "enable.auto.commit": False,
@@ -102,7 +102,6 @@ class ShareLog:
                 "fetch.wait.max.ms": 100,
                 "fetch.queue.backoff.ms": 10,
                 "fetch.error.backoff.ms": 50,
-                "log_level": 2,
             }
         )
         try:

@@ -6,6 +6,7 @@
     ├── TryLater        our fault for the moment: answer the code that makes the sender repeat
     ├── ConfigError     the operator's: refuse to start, one line that names the setting
     └── StateError      what is on disk or in the log is not what we left there: stop, and say the way out
+        └── LogGap      the log doesn't go on where a database ends; `reports accept-gap` is a way out
 
 Everything else that is raised is a bug: a role lets it end the process and its parent starts it again.
 
@@ -61,3 +62,26 @@ class StateError(ReportsError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class LogGap(StateError):
+    """Records are missing between what a database has counted and what the log has.
+
+    `topic_id`, `position` (the next offset to count) and `generation` are the database's when it was noticed, `to` is
+    where the log goes on; None where whoever noticed it doesn't know.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        topic_id: str | None = None,
+        position: int | None = None,
+        generation: int | None = None,
+        to: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.topic_id = topic_id
+        self.position = position
+        self.generation = generation
+        self.to = to

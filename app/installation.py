@@ -7,6 +7,8 @@ Rules:
   command writes another.
 - `Generation` is written whenever a partition's database is made new. Its record's offset makes the generation larger
   than any that was ever given, whatever became of folders and of Redis (`generation_at`).
+- `Gap` says that an operator accepted that records of a partition are lost (`reports accept-gap`). Whoever opens a
+  database of the partition crosses it (`Gap.crosses`), with a generation that its record gives.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
 """
@@ -48,7 +50,49 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     at_ms: int
 
 
-Record = Identity | Topics | Generation
+class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
+    partition: int
+    topic_before: str
+    """Kafka's id of the topic that the database was counted from; another one than `topic` where it was recreated."""
+    position: int
+    """The next offset to count that the database had."""
+    topic: str
+    to: int
+    """Where counting goes on. Below `position`: the log lost its end after that was counted."""
+    end: int
+    """The log's end when the gap was accepted."""
+    before_ms: int | None = None
+    """When the first record behind the gap was stored: what is lost is older. None: there is no such record."""
+    above: int = 0
+    """The highest generation that was known before."""
+    at_ms: int
+
+    @property
+    def recreated(self) -> bool:
+        return self.topic_before != self.topic
+
+    def crosses(self, topic: str, position: int) -> bool:
+        """Whether a database of this topic that counts `position` next has to go on at `to`."""
+        if self.recreated:
+            return topic == self.topic_before
+        if topic != self.topic:
+            return False
+        return self.position == position if self.to < self.position else self.position <= position < self.to
+
+
+class NumberedGap(msgspec.Struct, frozen=True):
+    """With the offset of its record, which tells it from others."""
+
+    number: int
+    gap: Gap
+
+    @property
+    def generation(self) -> int:
+        """Of a database that crosses it: higher than all before."""
+        return generation_at(self.number, self.gap.above)
+
+
+Record = Identity | Topics | Generation | Gap
 
 encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -82,7 +126,7 @@ def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
     """Partition → the highest generation that was given to one of its databases, also before there is an identity."""
     generations: dict[int, int] = {}
     for offset, record in _decoded(records):
-        if isinstance(record, Generation):
+        if isinstance(record, Generation | Gap):  # of a database that was made new, or that crosses a gap
             given = generation_at(offset, record.above)
             generations[record.partition] = max(generations.get(record.partition, 0), given)
     return generations
@@ -94,6 +138,15 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
             yield offset, _decoder.decode(value)
 
 
+def gaps_in(records: Iterable[tuple[int, bytes]]) -> dict[int, list[NumberedGap]]:
+    """(offset, value) in the order of the log → the gaps of each partition, in the order they were accepted."""
+    gaps: dict[int, list[NumberedGap]] = {}
+    for offset, record in _decoded(records):
+        if isinstance(record, Gap):
+            gaps.setdefault(record.partition, []).append(NumberedGap(offset, record))
+    return gaps
+
+
 def generation_at(offset: int, above: int) -> int:
-    """The generation that a `Generation` record at `offset` gives."""
+    """The generation that a `Generation` or `Gap` record at `offset` gives."""
     return max(offset, above) + 1

@@ -1,7 +1,7 @@
 """A view → the objects of the API's JSON (shapes: `docs/api.md`). JSON answers and event streams share them.
 
 Pure: how fresh the numbers are is a parameter. Every document has the same head (`campaign`, `as_of`, `lag_ms`,
-`stale`, `reason`, `progress`, `count`), then the sections that were asked for.
+`stale`, `reason`, `progress`, `count`, `notices`), then the sections that were asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol, cast
 import msgspec
 
 from app import breakdown as b
+from app.notices import Note, notices
 from app.sections import Rows, clients, links, places, providers
 from app.shapes import Head, Report, Staleness, SummaryDocument, Timeline
 from app.summary import Count, summary
@@ -72,6 +73,8 @@ class Numbers(Protocol):
     def sections(self) -> dict[int, Rows] | None: ...
     @property
     def labels(self) -> Names: ...
+    @property
+    def notes(self) -> list[tuple[int, Note]]: ...
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -120,6 +123,7 @@ def head(view: Numbers, *, freshness: Freshness, count: Count) -> Head:
         "as_of": utc_text(view.as_of_ms),
         **freshness.state(),
         "count": count,
+        "notices": notices(view.notes),
     }
 
 

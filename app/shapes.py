@@ -40,10 +40,23 @@ class State(Staleness):
     count: CountName
 
 
+class Notice(TypedDict):
+    """What holds for the campaign's numbers for good."""
+
+    code: str
+    """A word for programs: `gap`."""
+    message: str
+    """A sentence for people."""
+    at: str
+    partition: int
+
+
 class Head(State):
     campaign: str
     name: str | None
     subject: str | None
+    notices: list[Notice]
+    """Empty, unless a part of the event log was lost."""
 
 
 class ByVerdict(TypedDict):

@@ -8,6 +8,7 @@ import click
 
 from cli.addresses import wait_for_addresses
 from cli.role_configuration import begin_role
+from cli.topic_checks import differences
 from cli.topics import ensure_topics
 
 
@@ -26,4 +27,8 @@ def command(state: Path | None) -> None:
     from agents.aggregate import aggregate_app
     from agents.worker import run
 
-    run(aggregate_app(settings, state or settings.data / "state", configuration.follow))
+    run(
+        aggregate_app(
+            settings, state or settings.data / "state", configuration.follow, lambda: differences(settings)
+        )
+    )

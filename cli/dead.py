@@ -40,6 +40,7 @@ from cli.log_writer import LogWriter, kafka_of
 from cli.moments import Moment
 from cli.progress import Progress
 from tables.dead_letters import DeadLetters
+from tables.kafka_clients import kafka_words
 
 SHOWN_CHARACTERS: Final = 64 * 1024
 PAGE: Final = 500
@@ -252,7 +253,8 @@ def _replay(
 def _reading(settings: Settings) -> Iterator[DeadLetters]:
     """The topic's reader for a command; what Kafka says against it is one line."""
     try:
-        with DeadLetters(kafka_of(settings)) as letters:
+        kafka = kafka_of(settings)
+        with DeadLetters(kafka) as letters:
             yield letters
     except KafkaException as error:
-        raise StateError(f"dead letters can't be read: {error.args[0].str()}") from None
+        raise StateError(f"dead letters can't be read: {kafka_words(error, kafka)}") from None

@@ -282,6 +282,8 @@ async def _owners(url: str) -> dict[int, Owner]:
 def _is_here(path: Path, worker: str) -> bool:
     """Whether it is the folder of this worker, whose name begins with the folder's own word (`agents.slots`)."""
     try:
-        return (path.parent / "slots" / "id").read_text().strip() == worker.rpartition("-")[0]
+        return (path.parent / "slots" / "id").read_text().partition(" ")[0].strip() == worker.rpartition("-")[
+            0
+        ]
     except OSError:
         return False

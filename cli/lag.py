@@ -15,6 +15,8 @@ from app.errors import StateError
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.streams import Position, Streams
+from tables.kafka_clients import kafka_words
+from tables.redis_client import redis_words
 
 EVERY_S = 1.0
 
@@ -29,8 +31,10 @@ def command(*, follow: bool) -> int:
             asyncio.run(_show(streams, follow=follow))
     except KeyboardInterrupt:
         return 0
-    except (KafkaException, RedisError) as error:
-        raise StateError(f"the positions can't be read: {error}") from None
+    except KafkaException as error:
+        raise StateError(f"the positions can't be read: {kafka_words(error, settings.kafka)}") from None
+    except RedisError as error:
+        raise StateError(f"the positions can't be read: {redis_words(error, settings.redis)}") from None
     return 0
 
 

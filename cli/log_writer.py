@@ -10,6 +10,7 @@ from app.errors import StateError
 from app.settings import PREFIX, Settings
 from app.topics import RECORD_OVERHEAD, WEBHOOKS_PARTITIONS, KafkaHeaders
 from cli.addresses import read_address
+from tables.kafka_clients import client_settings, kafka_words
 
 DELIVER_WITHIN_S: Final = 30.0
 QUEUE_KBYTES: Final = 64 * 1024
@@ -35,10 +36,10 @@ class LogWriter:
         self.acknowledged = 0
         self._sent = 0
         self._problem = ""
+        self._kafka = kafka
         self._producer = Producer(
             {
-                "bootstrap.servers": kafka,
-                "client.id": "reports-cli",
+                **client_settings(kafka, "reports-cli"),
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "lz4",
@@ -46,7 +47,6 @@ class LogWriter:
                 "message.max.bytes": max_body + 2 * RECORD_OVERHEAD,
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "delivery.timeout.ms": int(DELIVER_WITHIN_S * 1000),
-                "log_level": 2,
             }
         )
 
@@ -68,7 +68,7 @@ class LogWriter:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise StateError(f"Kafka does not accept records: {error.args[0].str()}") from None
+                raise StateError(kafka_words(error, self._kafka)) from None
             else:
                 self._producer.poll(0)
                 return
@@ -78,7 +78,7 @@ class LogWriter:
         left = self._producer.flush(DELIVER_WITHIN_S + 5)
         self._check()
         if left:
-            raise StateError(f"Kafka did not acknowledge {left} records in time")
+            raise StateError(f"Kafka at {self._kafka} did not acknowledge {left} records in time")
 
     def _report(self, error: Any, _: Any) -> None:
         if error is None:
@@ -88,4 +88,4 @@ class LogWriter:
 
     def _check(self) -> None:
         if self._problem:
-            raise StateError(f"Kafka does not accept records: {self._problem}")
+            raise StateError(f"Kafka at {self._kafka} does not accept records: {self._problem}")

@@ -11,8 +11,9 @@ import sys
 
 import click
 
-from app.errors import ConfigError, StateError
+from app.errors import ConfigError, StateError, TryLater
 from cli import hangup
+from tables.broken import is_database_error, words_of
 
 # name → module (each has a click command named `command`), and the line that `reports --help` shows of it.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -30,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("cli.verify", "Recompute every number from a ledger and compare."),
     "reconcile": ("cli.reconcile", "Recompute from the recipients and compare."),
     "rebuild": ("cli.rebuild", "Make the state anew, from the recipients or from the log."),
+    "accept-gap": ("cli.accept_gap", "Go on behind records of the log that are lost."),
     "export": ("cli.export", "Recipients or the event log of a campaign as CSV."),
     "dead": ("cli.dead", "Look at dead letters, send them once more."),
     "renormalize": (
@@ -80,13 +82,21 @@ def run(arguments: list[str]) -> int:
         result = group.main(args=arguments, prog_name="reports", standalone_mode=False)
     except ConfigError as error:
         return _complain(str(error), 2)
-    except StateError as error:
+    except (StateError, TryLater) as error:
         return _complain(str(error), 3)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         return 130
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        return _complain(
+            f"a database can't be read ({words_of(error)}). The worker that has the partition says more: see "
+            "GET /ops/workers",
+            3,
+        )
     # click gives ctx.exit(status) back as the result when it isn't standalone.
     return result if isinstance(result, int) else 0
 

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from app.settings import Settings
 from app.topics import FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.kafka_clients import client_settings
 from tables.redis_client import redis_client
 from tables.views import ViewReader
 
@@ -42,11 +43,9 @@ class Streams:
         self._partitions = settings.partitions
         self._consumer = Consumer(
             {
-                "bootstrap.servers": settings.kafka,
+                **client_settings(settings.kafka, "reports-positions"),
                 "group.id": NORMALIZE_GROUP,
                 "enable.auto.commit": False,
-                "log_level": 2,
-                "client.id": "reports-positions",
             }
         )
         self._redis_url = settings.redis

@@ -9,17 +9,20 @@
 | `shares` | 1 | the last record of each link, 400 days (the longest life of a link and some) |
 
 Rules:
-- `facts` has as many partitions as the settings say or the start is refused: the partition is part of the state.
+- `facts` has as many partitions as the settings say or the start is refused: the partition is part of the state. More
+  are let pass while they are empty, since Kafka can't take a partition back: no record ever goes there.
 - The limit on a record's size is raised when `REPORTS_MAX_BODY` was; everything else of a topic that is there already
-  is its operator's.
+  is its operator's, and what differs from the design is said (`cli.topic_checks`).
 - Safe to call from any number of processes at once, and again.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -28,6 +31,7 @@ from confluent_kafka.admin import (
     ConfigResource,
     KafkaError,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -35,6 +39,8 @@ from app.errors import StateError
 from app.settings import PREFIX, Settings
 from app.shares import RECORDS_KEPT_MS
 from app.topics import DEAD, FACTS, INSTALLATION, RECORD_OVERHEAD, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.installation import InstallationLog
+from tables.kafka_clients import client_settings, kafka_words
 
 TOPICS = (WEBHOOKS, FACTS, DEAD, SHARES, INSTALLATION)
 REPLICAS = 3
@@ -55,7 +61,7 @@ def ensure_topics(settings: Settings, timeout_s: float = 30.0) -> None:
 
     Raises StateError: Kafka doesn't answer, it refuses, or `facts` has another number of partitions.
     """
-    client = AdminClient({"bootstrap.servers": settings.kafka, "log_level": 2, "client.id": "reports-topics"})
+    client = AdminClient(client_settings(settings.kafka, "reports-topics"))
     deadline = time.monotonic() + timeout_s
     try:
         metadata = _metadata(client, settings.kafka, deadline)
@@ -63,17 +69,12 @@ def ensure_topics(settings: Settings, timeout_s: float = 30.0) -> None:
         if missing:
             _create(client, settings, missing, min(REPLICAS, len(metadata.brokers)))
         metadata = _wait_for_leaders(client, settings.kafka, deadline)
-        partitions = len(metadata.topics[FACTS].partitions)
-        if partitions != settings.partitions:
-            raise StateError(
-                f"{PREFIX}PARTITIONS is {settings.partitions}, but the topic {FACTS} was made with {partitions} "
-                f"partitions: set {PREFIX}PARTITIONS={partitions}"
-            )
+        check_partitions(client, settings, metadata)
         old = [topic for topic in TOPICS if topic not in missing]
         if old:
             _raise_record_limits(client, settings, old)
     except KafkaException as error:
-        raise StateError(f"Kafka at {settings.kafka} refuses: {_reason(error)}") from None
+        raise StateError(kafka_words(error, settings.kafka)) from None
 
 
 def _metadata(client: AdminClient, kafka: str, deadline: float) -> ClusterMetadata:
@@ -83,7 +84,7 @@ def _metadata(client: AdminClient, kafka: str, deadline: float) -> ClusterMetada
             return client.list_topics(timeout=max(0.1, min(REQUEST_TIMEOUT_S, deadline - time.monotonic())))
         except KafkaException as error:
             if time.monotonic() >= deadline:
-                raise StateError(f"Kafka at {kafka} does not answer: {_reason(error)}") from None
+                raise StateError(f"Kafka at {kafka} does not answer: {kafka_words(error, kafka)}") from None
             time.sleep(0.1)
 
 
@@ -99,24 +100,33 @@ def _create(client: AdminClient, settings: Settings, topics: list[str], replicas
 
 
 def _new_topic(settings: Settings, topic: str, replicas: int) -> NewTopic:
+    config = designed(settings, topic, replicas)
+    if topic == FACTS:
+        config["compression.type"] = "zstd"
+    partitions = {WEBHOOKS: WEBHOOKS_PARTITIONS, FACTS: settings.partitions}.get(topic, 1)
+    return NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=config)
+
+
+def designed(settings: Settings, topic: str, replicas: int) -> dict[str, str]:
+    """What the design asks of a topic's configuration; one that differs is said."""
+    own = {
+        WEBHOOKS: {"retention.ms": str(30 * DAY_MS)},
+        FACTS: {"retention.ms": "-1"},
+        DEAD: {"retention.ms": str(90 * DAY_MS)},
+        INSTALLATION: {"retention.ms": "-1"},
+        SHARES: {"cleanup.policy": "compact,delete", "retention.ms": str(RECORDS_KEPT_MS)},
+    }
     # Event times as record times would be refused when in the future, and expire at once when old.
-    config = {
+    common = {
         "cleanup.policy": "delete",
+        "retention.bytes": "-1",
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(max_record_bytes(settings, topic)),
     }
-    per_topic = {
-        WEBHOOKS: (WEBHOOKS_PARTITIONS, {"retention.ms": str(30 * DAY_MS)}),
-        FACTS: (
-            settings.partitions,
-            {"retention.ms": "-1", "retention.bytes": "-1", "compression.type": "zstd"},
-        ),
-        DEAD: (1, {"retention.ms": str(90 * DAY_MS)}),
-        INSTALLATION: (1, {"retention.ms": "-1", "retention.bytes": "-1"}),
-        SHARES: (1, {"cleanup.policy": "compact,delete", "retention.ms": str(RECORDS_KEPT_MS)}),
-    }
-    partitions, own = per_topic[topic]
-    return NewTopic(topic, num_partitions=partitions, replication_factor=replicas, config=config | own)
+    if replicas >= REPLICAS:
+        # A record is acknowledged once two brokers have it: one may be lost for good.
+        common["min.insync.replicas"] = "2"
+    return common | own[topic]
 
 
 def _wait_for_leaders(client: AdminClient, kafka: str, deadline: float) -> ClusterMetadata:
@@ -135,6 +145,47 @@ def _wait_for_leaders(client: AdminClient, kafka: str, deadline: float) -> Clust
         time.sleep(0.05)
 
 
+def check_partitions(client: AdminClient, settings: Settings, metadata: ClusterMetadata) -> int:
+    """How many records stand in partitions of `facts` beyond the installation's; they are counted by nobody.
+
+    Raises StateError where the number of partitions is not the installation's.
+    """
+    found, wanted = len(metadata.topics[FACTS].partitions), settings.partitions
+    if found == wanted:
+        return 0
+    beyond = _records(client, range(wanted, found))
+    if found > wanted and not beyond:
+        return 0
+    installation = InstallationLog(settings.kafka).read() if INSTALLATION in metadata.topics else None
+    of_installation = installation is not None and installation.identity.partitions == wanted
+    if found > wanted and of_installation:
+        return beyond
+    differs = f"{PREFIX}PARTITIONS is {wanted}, but the topic {FACTS} was made with {found} partitions"
+    if found > wanted:
+        raise StateError(f"{differs}, and the further ones have records: set {PREFIX}PARTITIONS={found}")
+    more = (
+        f"kafka-topics.sh --bootstrap-server {settings.kafka} --alter --topic {FACTS} --partitions {wanted}"
+    )
+    if of_installation:
+        raise StateError(
+            f"{differs}. The installation has {wanted}, so somebody else made the topic again: add the others with "
+            f"`{more}`; then each partition says what is lost and how to go on"
+        )
+    raise StateError(
+        f"{differs}: set {PREFIX}PARTITIONS={found}; or, where nothing was counted yet, add the others with `{more}`"
+    )
+
+
+def _records(client: AdminClient, partitions: Iterable[int]) -> int:
+    """How many records of `facts` these partitions have ever had."""
+    latest: Any = OffsetSpec  # its constructors have no annotations
+    wanted = {TopicPartition(FACTS, partition): latest.latest() for partition in partitions}
+    if not wanted:
+        return 0
+    found = client.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_S)
+    return sum(int(future.result(REQUEST_TIMEOUT_S).offset) for future in found.values())
+
+
 def _raise_record_limits(client: AdminClient, settings: Settings, topics: list[str]) -> None:
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     wanted = []
@@ -147,8 +198,3 @@ def _raise_record_limits(client: AdminClient, settings: Settings, topics: list[s
     if wanted:
         for future in client.incremental_alter_configs(wanted, request_timeout=REQUEST_TIMEOUT_S).values():
             future.result(REQUEST_TIMEOUT_S)
-
-
-def _reason(error: KafkaException) -> str:
-    cause = error.args[0] if error.args else error
-    return str(cause.str()) if isinstance(cause, KafkaError) else str(cause)

@@ -54,8 +54,9 @@ def command(ctx: click.Context, aggregate: int, normalize: int) -> None:
 def run_up(*, aggregate: int, normalize: int, traffic: bool) -> int:
     """Run all roles until a signal; gives the exit status. Raises ConfigError or StateError before anything starts."""
     settings, organisations = configuration_beside()
-    settings = with_http_port(settings)
+    # First: another `up` has the port, too, and it is the folder that tells who it is.
     with only_one(settings):
+        settings = with_http_port(settings)
         for server in ("kafka", "redis"):
             withdraw_address(settings.data, server)
         return asyncio.run(_run(settings, organisations, roles_of(settings, aggregate, normalize), traffic))
@@ -95,13 +96,19 @@ def only_one(settings: Settings) -> Iterator[None]:
     """Keep the data folder's lock. Raises StateError when another `up` has it."""
     path = settings.data / "run" / "up.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.seek(0)
+            other = lock.read().strip()
             raise StateError(
                 f"`reports up` or `demo` runs already with the data folder {settings.data}"
+                f"{f', as process {other}' if other else ''}: end that one first, or set {PREFIX}DATA to another folder"
             ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         yield
 
 

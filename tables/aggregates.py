@@ -57,6 +57,8 @@ class Aggregates:
         self._kept: dict[CampaignKey, _Kept] = {}
         self.generation = 0
         """Of the database."""
+        self.open_gaps: list[int] = []
+        """Gaps that may have taken facts of a campaign that appears now (`tables.gaps`)."""
 
     def book(self, campaign: CampaignKey) -> CampaignBook:
         """A campaign's names and section rows."""
@@ -106,7 +108,7 @@ class Aggregates:
         """Adds a batch's differences to a campaign's rows; returns the days and the sections that changed."""
         row = self.campaign_row(campaign)
         if row is None:
-            row = self._of(campaign).row = _empty_row(offset, owner)
+            row = self._of(campaign).row = _empty_row(offset, owner, self.open_gaps)
         row.offset = offset
         add_counts(row.patterns, differences.patterns)
         totals = row.totals
@@ -196,8 +198,9 @@ class Aggregates:
 
     def begin_anew(self, campaign: CampaignKey, owner: tuple[str, str]) -> None:
         """The campaign's row without any numbers; in the database with the next `add`."""
-        self._of(campaign).row = _empty_row(0, owner)
+        known = self.campaign_row(campaign)
+        self._of(campaign).row = _empty_row(0, owner, known.gaps if known is not None else ())
 
 
-def _empty_row(offset: int, owner: tuple[str, str]) -> CampaignRow:
-    return CampaignRow(offset, *owner, -1, {}, [0] * METRICS, [0] * METRICS, {})
+def _empty_row(offset: int, owner: tuple[str, str], gaps: Iterable[int]) -> CampaignRow:
+    return CampaignRow(offset, *owner, -1, {}, [0] * METRICS, [0] * METRICS, {}, list(gaps))

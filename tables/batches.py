@@ -6,11 +6,10 @@ What was keyed by another secret (`app.foreign`) is left out, and said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import msgspec
 
-from app.errors import StateError
+from app.errors import LogGap, StateError
 from app.facts import (
     FACTS_VERSION,
     CampaignKey,
@@ -38,30 +37,30 @@ class Grouped(msgspec.Struct):
     owners: dict[CampaignKey, tuple[str, str]] = {}
     """Organisation and name of each campaign that a record names."""
     foreign: list[Left | Renormalized] = []
+    fault: StateError | None = None
+    """Why the records from `next_offset` on can't be counted."""
 
 
 def group(
     records: Iterable[tuple[int, bytes]],
     partition: int,
-    path: Path,
     next_offset: int,
     key_of: Callable[[str, str], CampaignKey],
     secret: bytes,
 ) -> Grouped:
-    """Leaves out what was counted before. Raises StateError for a gap, and for a record that can't be read."""
+    """Leaves out what was counted before, and ends before a gap and before a record that can't be read (`fault`)."""
     grouped = Grouped(next_offset)
     by_recipient = grouped.by_recipient
     fingerprint = secret_fingerprint(secret)
     for offset, value in records:
         if offset < grouped.next_offset:
             continue
-        if offset > grouped.next_offset:
-            raise StateError(
-                f"gap in topic facts, partition {partition}: offset {grouped.next_offset} is to be counted next but "
-                f"the log goes on with {offset}; restore the log, or remove {path} to count what the log still has"
-            )
+        try:
+            record = _checked(value, offset, grouped.next_offset, partition)
+        except StateError as fault:
+            grouped.fault = fault
+            break
         grouped.next_offset = offset + 1
-        record = _decoded(value, offset, partition)
         if isinstance(record, FactsRecord) and record.renormalized_from_ms is not None:
             if record.secret == fingerprint:
                 grouped.foreign.append(Renormalized(record.renormalized_from_ms, record.org))
@@ -106,17 +105,26 @@ def _left(
     )
 
 
-def _decoded(value: bytes, offset: int, partition: int) -> LogRecord:
+def _checked(value: bytes, offset: int, expected: int, partition: int) -> LogRecord:
+    if offset > expected:
+        raise LogGap(
+            f"gap in topic facts, partition {partition}: offset {expected} is to be counted next but the log goes on "
+            f"with {offset}",
+            position=expected,
+            to=offset,
+        )
     try:
         record = decode_record(value)
     except msgspec.MsgspecError as error:
-        raise StateError(
-            f"topic facts, partition {partition}: the record at offset {offset} is none of this project ({error}); "
-            "only normalize and the API may write there"
+        raise LogGap(
+            f"topic facts, partition {partition}: the record at offset {offset} is none of this project ({error}): "
+            "only normalize and the API may write there",
+            position=offset,
+            to=offset + 1,
         ) from error
     if record.version > FACTS_VERSION:
         raise StateError(
             f"topic facts, partition {partition}: the record at offset {offset} is of a newer version "
-            f"({record.version}): upgrade the workers that count before those that normalize"
+            f"({record.version}): upgrade the workers that count, which go before those that normalize"
         )
     return record

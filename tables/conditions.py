@@ -23,6 +23,17 @@ log = logging.getLogger("reports.conditions")
 _SAME: Final = ("message", "reason")
 
 
+class GapSeen(msgspec.Struct, frozen=True):
+    """What a database was that found records of its log missing: `reports accept-gap` goes by it."""
+
+    topic_id: str
+    position: int
+    """The next offset to count."""
+    generation: int
+    to: int | None = None
+    """Where the log goes on, where that is known."""
+
+
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """A word for programs, of `docs/operate.md`."""
@@ -34,6 +45,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Why numbers that readers see may be wrong or old while it holds; None: they are right."""
     progress: float | None = None
     """Of what ends it by itself: 0 to 1."""
+    gap: GapSeen | None = None
+    """Of a partition whose log has a gap."""
 
 
 class Conditions:
@@ -57,6 +70,7 @@ class Conditions:
         partition: int | None = None,
         reason: str | None = None,
         progress: float | None = None,
+        gap: GapSeen | None = None,
     ) -> None:
         with self._lock:
             before = self._current.get((code, partition))
@@ -68,6 +82,7 @@ class Conditions:
                 partition=partition,
                 reason=reason,
                 progress=progress,
+                gap=gap,
             )
             self._current[code, partition] = condition
         if before is None or any(getattr(before, name) != getattr(condition, name) for name in _SAME):

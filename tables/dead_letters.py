@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from app.dead import IdSet, Letter, Selection, letter_of, marked
 from app.topics import DEAD
+from tables.kafka_clients import client_settings
 
 ASK_S: Final = 5.0
 """The longest silence of the broker; every wait ends with it."""
@@ -67,8 +68,7 @@ class DeadLetters:
         self._marks = marks or Marks()
         self._consumer = Consumer(
             {
-                "bootstrap.servers": kafka,
-                "client.id": "reports-dead",
+                **client_settings(kafka, "reports-dead"),
                 # Only named, never joined: records are read by assignment.
                 "group.id": "campaign-reports-dead",
                 "enable.auto.commit": False,
@@ -79,7 +79,6 @@ class DeadLetters:
                 "fetch.wait.max.ms": 10,
                 "fetch.queue.backoff.ms": 5,
                 "fetch.error.backoff.ms": 50,
-                "log_level": 2,
             }
         )
 

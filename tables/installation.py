@@ -16,13 +16,16 @@ from app.errors import TryLater
 from app.installation import (
     Generation,
     Installation,
+    NumberedGap,
     Record,
     encode,
+    gaps_in,
     generation_at,
     generations_of,
     installation_of,
 )
 from app.topics import INSTALLATION
+from tables.kafka_clients import client_settings, kafka_words
 
 ASK_S: Final = 10.0
 """The longest silence of the broker."""
@@ -40,18 +43,19 @@ class InstallationLog:
         """What the topic says as of now; None where nobody has written an identity."""
         return installation_of(self._records())
 
+    def gaps(self) -> dict[int, list[NumberedGap]]:
+        """The accepted gaps of each partition of `facts`, in their order."""
+        return gaps_in(self._records())
+
     def _records(self) -> list[tuple[int, bytes]]:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._kafka,
-                "client.id": "reports-installation",
+                **client_settings(self._kafka, "reports-installation"),
                 # Only named, never joined: records are read by assignment.
                 "group.id": "campaign-reports-installation",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 10,
-                "allow.auto.create.topics": False,
-                "log_level": 2,
             }
         )
         try:
@@ -88,14 +92,11 @@ class InstallationLog:
         """Returns the record's offset, once it is stored (acks=all)."""
         producer = Producer(
             {
-                "bootstrap.servers": self._kafka,
-                "client.id": "reports-installation",
+                **client_settings(self._kafka, "reports-installation"),
                 # A record that is stored twice changes nothing; an idempotent producer takes half a second to begin.
                 "enable.idempotence": False,
                 "acks": "all",
                 "delivery.timeout.ms": int(ASK_S * 1000),
-                "allow.auto.create.topics": False,
-                "log_level": 2,
             }
         )
         offsets: list[int] = []
@@ -138,4 +139,4 @@ def _without_errors(messages: Iterable[Message]) -> list[Message]:
 
 
 def _later(kafka: str, error: KafkaException) -> TryLater:
-    return TryLater(1, f"Kafka at {kafka} can't be asked for topic {INSTALLATION}: {error}")
+    return TryLater(1, f"topic {INSTALLATION}: {kafka_words(error, kafka)}")

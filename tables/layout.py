@@ -8,6 +8,7 @@ value):
                 `R`+campaign+row key(17) → tally of a section's row (`app.breakdown`), little-endian
                 `N`+campaign+section(1)+number(8) → text: what a number in facts and row keys stands for
                 `P`+campaign+section(1)+number(8) → text, of names that are parts of others (`tables.book.PARTS`)
+                `G`+number(8) → `app.installation.Gap`: one that was crossed (`tables.gaps`)
                 `E`+campaign+link(8) → `tables.link_ends.Ends`: first and last click of a link
                 `Q`+campaign+section(1) → `tables.ranking.CutRow`: sums of a section that has very many rows
                 `W`+campaign+section(1)+order(1)+rank(21) → nothing: the first rows of such a section
@@ -51,6 +52,7 @@ from app.facts import CampaignKey, Identity, RecipientKey
 from app.keys import normalise_address
 from app.state import RecipientState
 from app.verdicts import DEFAULT_RULES, Rules
+from tables.walking import check_end, walk_keys
 
 LAYOUT_VERSION: Final = 2
 COUNTING: Final = 1
@@ -79,7 +81,7 @@ _WRITE_BUFFERS_BYTES: Final = 512 << 20
 
 
 class Meta(msgspec.Struct, array_like=True):
-    """What a database belongs to. Anything else than what the worker expects stops the worker."""
+    """What a database belongs to. Where the worker expects something else the partition is set aside."""
 
     version: int
     partition: int
@@ -112,6 +114,8 @@ class CampaignRow(msgspec.Struct, array_like=True):
     overflow: list[int]
     sections: dict[int, int] = {}
     """Section (`app.breakdown`) → offset of the batch that touched its rows last."""
+    gaps: list[int] = []
+    """Numbers of the gaps (`G`) that may have taken facts of it."""
 
 
 class DayRow(msgspec.Struct, array_like=True):
@@ -197,6 +201,10 @@ def ranks_name(campaign: CampaignKey, section: int) -> bytes:
     return b"W" + campaign + bytes((section,))
 
 
+def gap_name(number: int) -> bytes:
+    return b"G" + number.to_bytes(8, "big")
+
+
 def ends_name(campaign: CampaignKey, link: int) -> bytes:
     return b"E" + campaign + link.to_bytes(8, "big")
 
@@ -245,15 +253,17 @@ def scan(db: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """All (key, value) of a column family whose key starts with `prefix`, in order."""
     # No bound in the read options: the iterator of rocksdict 0.3.29 points into the bound without holding it, and runs
     # on into other keys at random. A comparison for each row is cheap beside decoding it.
+    name = prefix
     for name, value in cast(Iterable[tuple[bytes, bytes]], db.items(from_key=prefix)):
         if not name.startswith(prefix):
             return
         yield name, value
+    check_end(db, name)
 
 
 def scan_keys(db: Rdict, prefix: bytes) -> Iterator[bytes]:
     """All keys of a column family that start with `prefix`, in order."""
-    for name in cast(Iterable[bytes], db.keys(from_key=prefix)):
+    for name in walk_keys(db, prefix):
         if not name.startswith(prefix):
             return
         yield name
@@ -261,7 +271,7 @@ def scan_keys(db: Rdict, prefix: bytes) -> Iterator[bytes]:
 
 def scan_back(db: Rdict, prefix: bytes) -> Iterator[bytes]:
     """All keys of a column family that start with `prefix`, the last one first."""
-    for name in cast(Iterable[bytes], db.keys(backwards=True, from_key=after(prefix))):
+    for name in walk_keys(db, after(prefix), backwards=True):
         if name.startswith(prefix):
             yield name
         elif name < prefix:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from rocksdict import AccessType, Options, Rdict
@@ -21,6 +21,7 @@ from tables.link_ends import Ends, ends_of
 from tables.own_files import OwnFiles
 from tables.ranking import WHOLE, cut_decoder, limit_of
 from tables.reading import PartitionReader
+from tables.walking import walk, walk_keys
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 _campaign_decoder: msgspec.msgpack.Decoder[CampaignRow] = msgspec.msgpack.Decoder(CampaignRow)
@@ -156,16 +157,14 @@ class PagedReader(PartitionReader):
 
     def index_from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of the index with a prefix, from a key on."""
-        for name, value in cast(
-            Iterable[tuple[bytes, bytes]], self._family(layout.INDEX).items(from_key=start)
-        ):
+        for name, value in walk(self._family(layout.INDEX), start):
             if not name.startswith(prefix):
                 return
             yield name, value
 
     def index_back(self, prefix: bytes, start: bytes) -> Iterator[bytes]:
         """Keys of the index with a prefix, from a key on downwards (that key too, where it is there)."""
-        for name in cast(Iterable[bytes], self._family(layout.INDEX).keys(backwards=True, from_key=start)):
+        for name in walk_keys(self._family(layout.INDEX), start, backwards=True):
             if name.startswith(prefix):
                 yield name
             elif name < prefix:
@@ -173,24 +172,18 @@ class PagedReader(PartitionReader):
 
     def log_items(self, name: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """(key, stored entry) of the log from a key on, into other campaigns too."""
-        items = self._family(layout.LOG).items(backwards=backwards, from_key=name)
-        return iter(cast(Iterable[tuple[bytes, bytes]], items))
+        return walk(self._family(layout.LOG), name, backwards=backwards)
 
     def log_from(self, campaign: CampaignKey, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         """(key, stored entry) of a campaign's log from a place (at_ms, identity) on."""
-        for name, stored in cast(
-            Iterable[tuple[bytes, bytes]], self._family(layout.LOG).items(from_key=campaign + place)
-        ):
+        for name, stored in walk(self._family(layout.LOG), campaign + place):
             if not name.startswith(campaign):
                 return
             yield name, stored
 
     def log_back(self, campaign: CampaignKey, place: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The same downwards (that place too, where it is there)."""
-        for name, stored in cast(
-            Iterable[tuple[bytes, bytes]],
-            self._family(layout.LOG).items(backwards=True, from_key=campaign + place),
-        ):
+        for name, stored in walk(self._family(layout.LOG), campaign + place, backwards=True):
             if not name.startswith(campaign):
                 return
             yield name, stored

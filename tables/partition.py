@@ -1,19 +1,22 @@
 """The partition database: records of topic `facts` in, one WriteBatch out.
 
 The recipe of `PartitionDatabase.apply`, for a batch of records in the order of their offsets:
-1. Records below the stored offset are skipped: they were counted. A record above it is a gap: `StateError`.
+1. Records below the stored offset are skipped: they were counted. Before a record above it (a gap) and before one that
+   can't be read the batch ends, and once what is before is counted that is raised.
 2. Entries are grouped by recipient; the states of these are read with one list-get, or taken from the cache.
 3. Each state is folded once (`app.fold`), and its contribution before and after is compared (`app.contribution`).
 4. The differences are added to the campaign's and the days' sums; index entries that moved are put and deleted.
 5. States, log entries, index entries, sums and the next offset are one WriteBatch. It is atomic: after a crash the
    database is as it was before the batch or after it, and the worker goes on from its own offset.
 Facts keyed by another secret are left out at step 2 and noted (`tables.foreign`).
-An error on the way leaves memory ahead of the disk, so it ends the process (`agents.engine`).
+An error on the way leaves memory ahead of the disk: the database has to be closed, the cache emptied, and both used
+again only from what is on disk (`agents.set_aside`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +26,7 @@ from rocksdict import WriteBatch
 from app import keys
 from app.contribution import NOTHING, contribution
 from app.erasure import blank
-from app.errors import ReportsError, StateError
+from app.errors import StateError
 from app.facts import (
     CLICKED,
     EXCLUDED,
@@ -34,22 +37,28 @@ from app.facts import (
     encode,
 )
 from app.fold import Changes, empty_state, fold
+from app.installation import NumberedGap
+from app.notices import Note
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
 from tables import layout
 from tables.aggregates import Aggregates, campaign_decoder
 from tables.batches import group
+from tables.broken import words_of
 from tables.cache import Recipient, RecipientCache
 from tables.campaign_book import put_name
 from tables.erasing import blank_log, hide_names
 from tables.fallen import FallenFacts
 from tables.foreign import ForeignFacts, Left
+from tables.gaps import Gaps, Stand
 from tables.index import addressed_names, move_index, move_keys
-from tables.layout import COUNTING, LabelsRow, Meta
+from tables.layout import COUNTING, CampaignRow, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
 from tables.section_parts import PUBLISHED
 from tables.sums import Sums
 from tables.touched import Touched, touched_numbers, touched_sections
+
+logger = logging.getLogger(__name__)
 
 _CACHED_KEYS: Final = 20_000
 REBUILT_TOGETHER: Final = 2_000
@@ -81,11 +90,14 @@ class PartitionDatabase:
         secret: bytes,
         cache: RecipientCache,
         new_generation: Callable[[], int] | None = None,
+        gaps: Sequence[NumberedGap] = (),
     ) -> None:
-        """Opens or creates the database. Raises StateError where it belongs to something else than `expected`
-        (whose generation doesn't matter), and Exception with "lock" in it while another process has it open.
+        """Opens or creates the database, and crosses those of the partition's accepted gaps that it comes upon.
 
-        `new_generation`: asked where the database is made now; without it, it has that of `expected`."""
+        Raises StateError where it belongs to something else than `expected` (whose generation doesn't matter), LogGap
+        where that is another topic, and Exception with "lock" in it while another process has it open.
+        `new_generation`: asked where the database is made now; without it, it has that of `expected`.
+        """
         self.path = path
         self.partition = expected.partition
         self._secret = secret
@@ -102,15 +114,17 @@ class PartitionDatabase:
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
         self.foreign = ForeignFacts(self._db, self._recipients, secret)
         try:
-            self.meta = self._check_meta(expected, new_generation)
-        except ReportsError:
+            meta = self._check_meta(expected, new_generation)
+            stored = self._db.get(layout.OFFSET)
+            self._gaps = Gaps(self._db)
+            stand = Stand(meta, int.from_bytes(stored, "big") if stored else 0)
+            self.meta, self.next_offset = self._gaps.cross(self._db, stand, expected.topic_id, gaps)
+        except BaseException:
             self.close()
             raise
         complete = self.meta.counting >= COUNTING
         self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         self.aggregates.generation = self.meta.generation
-        stored = self._db.get(layout.OFFSET)
-        self.next_offset = int.from_bytes(stored, "big") if stored else 0
 
     @property
     def generation(self) -> int:
@@ -127,31 +141,36 @@ class PartitionDatabase:
         meta = _meta_decoder.decode(stored)
         where = f"partition {expected.partition} in {self.path}"
         if meta.version != layout.LAYOUT_VERSION:
-            raise StateError(f"{where}: written by another version (layout {meta.version}): use that version")
+            raise StateError(
+                f"{where}: written by another version (layout {meta.version}, this one has {layout.LAYOUT_VERSION}): "
+                f"use that version, or remove {self.path} to count the partition again from the log"
+            )
         if meta.partitions != expected.partitions or meta.partition != expected.partition:
             raise StateError(
                 f"{where}: made for partition {meta.partition} of {meta.partitions}, not "
                 f"{expected.partition} of {expected.partitions}: set REPORTS_PARTITIONS={meta.partitions}"
             )
-        if meta.topic_id != expected.topic_id:
-            raise StateError(
-                f"{where}: topic facts was made anew or the cluster is another one; to count the new topic from its "
-                "start remove the folder, to go on with the old one restore the cluster"
-            )
         if meta.secret != expected.secret:
-            raise StateError(f"{where}: made with another REPORTS_SECRET: restore that secret")
+            raise StateError(
+                f"{where}: made with another REPORTS_SECRET: put the folder back that belongs to this one, or remove "
+                "it to count the partition again from the log"
+            )
         return meta
 
     def apply(self, records: Iterable[tuple[int, bytes]]) -> Applied:
-        """Counts records (offset, value), all or none of them. See the module for the steps."""
-        grouped = group(
-            records, self.partition, self.path, self.next_offset, self._campaign_key, self._secret
-        )
+        """Counts records (offset, value), all or none of them. See the module for the steps.
+
+        Raises StateError (LogGap) where records are missing or can't be read; those before are counted.
+        """
+        grouped = group(records, self.partition, self.next_offset, self._campaign_key, self._secret)
         applied = Applied(grouped.facts, grouped.accepted_at_ms)
         expected, owners = grouped.next_offset, grouped.owners
         if expected == self.next_offset:
+            if grouped.fault is not None:
+                raise grouped.fault
             return applied
         batch = WriteBatch(raw_mode=True)
+        self.aggregates.open_gaps = self._gaps.open_at(self.next_offset)
         written: Written = {}
         sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch, written)
         self._people.flush(batch, owners, written)
@@ -176,7 +195,13 @@ class PartitionDatabase:
         self.next_offset = expected
         self._cache.age()
         self.aggregates.used(grouped.owners)
+        if grouped.fault is not None:
+            raise grouped.fault
         return applied
+
+    def notes(self, row: CampaignRow) -> list[Note]:
+        """What a campaign's numbers say of themselves for good."""
+        return self._gaps.notes(row)
 
     def _campaign_key(self, org: str, campaign: str) -> CampaignKey:
         key = self._campaign_keys.get((org, campaign))
@@ -208,7 +233,8 @@ class PartitionDatabase:
                     state = decode_state(stored)
                     if state.version > STATE_VERSION:
                         raise StateError(
-                            f"{self.path} was written by a newer version (state {state.version}): use that version"
+                            f"{self.path} was written by a newer version (state {state.version}): use that version, or "
+                            "remove the folder to count the partition again from the log"
                         )
                     book = self.aggregates.book(groups[recipient][0])
                     young[recipient] = Recipient(state, contribution(state, book, self.meta.rules))
@@ -373,9 +399,13 @@ class PartitionDatabase:
         self.aggregates.generation = generation
 
     def close(self) -> None:
-        """Closes the database; another process may open it from then on."""
+        """Closes the database; another process may open it from then on. Whatever is wrong with it, nothing is raised:
+        what was counted is on disk already."""
         self.aggregates.forget_all()
         # RocksDB holds its lock until the last handle is gone, those of the column families included.
         for handle in (self._recipients, self._log, self._index, self._db):
-            handle.close()
+            try:
+                handle.close()
+            except Exception as error:  # noqa: BLE001  rocksdict raises plain ones: a full disk, a broken file
+                logger.warning("partition %d is closed with an error: %s", self.partition, words_of(error))
         del self._recipients_handle, self._log_handle, self._index_handle

@@ -17,8 +17,8 @@ Rules:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from typing import Final, cast
+from collections.abc import Iterator
+from typing import Final
 
 from rocksdict import Rdict
 
@@ -31,6 +31,7 @@ from app.verdicts import HUMAN, own_verdict
 from tables import layout
 from tables.layout import DAY_QUARTERS
 from tables.sketches import Sketch, sparse
+from tables.walking import walk
 
 QUARTER: Final = 0
 DAY: Final = 1
@@ -192,8 +193,7 @@ def sketches_between(db: Rdict, campaign: CampaignKey, kind: Kind, first: int, e
     for unit, start, stop in _spans(first, end):
         begin, last = (sketch_name(campaign, kind, unit, time) for time in (start, stop))
         for letter in (b"H", b"h"):
-            found = cast(Iterable[tuple[bytes, bytes]], db.items(from_key=letter + begin[1:]))
-            for name, value in found:
+            for name, value in walk(db, letter + begin[1:]):
                 if name >= letter + last[1:]:
                     break
                 yield value if letter == b"H" else sparse(value)

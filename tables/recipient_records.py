@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from app.verdicts import Rules
 from tables import layout
 from tables.moments import Moment
 from tables.sorting import Block, Sorter
+from tables.walking import walk
 
 BATCH: Final = 1_000
 _TEXTS: Final = 50_000
@@ -156,9 +157,9 @@ def recipients(
 
 def _batches(moment: Moment, campaign: CampaignKey) -> Iterator[list[tuple[bytes, bytes]]]:
     """(key, stored state) of a partition's recipients."""
-    walk = iter(cast(Iterable[tuple[bytes, bytes]], moment.recipients_db().items(from_key=campaign)))
+    found = walk(moment.recipients_db(), campaign)
     prefix = bytes(campaign)
-    while batch := list(islice(walk, BATCH)):
+    while batch := list(islice(found, BATCH)):
         if not batch[-1][0].startswith(prefix):
             yield [pair for pair in batch if pair[0].startswith(prefix)]
             return

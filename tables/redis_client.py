@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
@@ -75,3 +76,57 @@ def redis_client(url: str, *, timeout_s: float = TIMEOUT_S) -> Redis:
     )
     pool.connection_class = _OURS[pool.connection_class]
     return Redis.from_pool(pool)
+
+
+def redis_words(error: BaseException, url: str) -> str:
+    """What an error of Redis means and what to do, in one line; never with a password."""
+    said = " ".join(str(error).split())[:200]
+    name = type(error).__name__
+    meaning = next((words for mark, words in _MEANINGS if mark in said or mark == name), None)
+    if meaning is None:
+        meaning = said or name
+    return f"Redis at {redis_address(url)}: {meaning}"
+
+
+def redis_address(url: str) -> str:
+    """Host and port of a URL, or the path of its socket."""
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+
+
+_MEANINGS: Final = (
+    # Redis's own words (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors), then the
+    # client's classes. The first that fits counts.
+    (
+        "OOM command",
+        "it is out of memory and takes no writes: raise `maxmemory`, or move what else is in there",
+    ),
+    (
+        "MISCONF",
+        "it can't write its own file to disk and takes no writes: make room on its disk, or see its log for the reason",
+    ),
+    ("READONLY", "it is a read-only replica: name the primary in REPORTS_REDIS"),
+    ("CROSSSLOT", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
+    ("MOVED", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
+    ("cluster mode", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
+    ("CLUSTERDOWN", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
+    ("DB index is out of range", "it has no such database: name another number in REPORTS_REDIS"),
+    ("NOAUTH", "it wants a password: put it into REPORTS_REDIS (redis://:PASSWORD@HOST:PORT/0)"),
+    (
+        "Authentication required",
+        "it wants a password: put it into REPORTS_REDIS (redis://:PASSWORD@HOST:PORT/0)",
+    ),
+    ("WRONGPASS", "it refuses the user or password of REPORTS_REDIS"),
+    ("invalid password", "it refuses the user or password of REPORTS_REDIS"),
+    ("invalid username-password", "it refuses the user or password of REPORTS_REDIS"),
+    ("called without any password", "it has no password: take it out of REPORTS_REDIS"),
+    ("NOPERM", "the user of REPORTS_REDIS may not do that: allow it all commands on keys and channels cr:*"),
+    ("LOADING", "it is still reading its file: it answers in a moment"),
+    ("BUSY", "a script of somebody else holds it up: see its log"),
+    ("max number of clients", "it has no connection left: raise its `maxclients`"),
+    ("No connection available", "its connections are all in use"),
+    ("TimeoutError", "it does not answer in time"),
+    ("ConnectionError", "it can't be reached: see whether it runs, and REPORTS_REDIS"),
+    ("ConnectionRefusedError", "it can't be reached: see whether it runs, and REPORTS_REDIS"),
+    ("BusyLoadingError", "it is still reading its file: it answers in a moment"),
+)

@@ -41,6 +41,7 @@ import numpy as np
 
 from app.contribution import METRICS
 from app.facts import CampaignKey
+from app.notices import Note
 from app.sections import Rows
 from app.timeline import DAY_QUARTERS
 from app.verdicts import Rules
@@ -101,6 +102,8 @@ class SummaryPart(msgspec.Struct, array_like=True):
     """Events and first events by metric, over all quarters."""
     overflow: list[int]
     """The part of `totals` whose quarter is not kept."""
+    notes: list[Note] = []
+    """What holds for the numbers for good (`app.notices`)."""
 
 
 DayPart = dict[int, list[int]]
@@ -169,6 +172,8 @@ class View(msgspec.Struct, kw_only=True):
     """None where the hours were not asked for."""
     sections: dict[int, Rows] | None = None
     """Section (`app.breakdown`) → rows. None where they were not asked for."""
+    notes: list[tuple[int, Note]] = []
+    """(partition, note)."""
     loaded: frozenset[int] = frozenset()
     """The sections that were asked for; those without rows are not in `sections`."""
     behind_ms: int = 0
@@ -459,6 +464,7 @@ def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours:
         if name.startswith(b"s:"):
             part = _summary_part.decode(value)
             view.as_of_ms = max(view.as_of_ms, part.as_of_ms)
+            view.notes += ((int(name[2:]), note) for note in part.notes)
             for pattern, recipients in part.patterns.items():
                 view.patterns[pattern] = view.patterns.get(pattern, 0) + recipients
             _add(view.totals, part.totals)

@@ -125,7 +125,7 @@ class Announcer:
     def _word(self) -> str:
         """The folder's own word, with which its workers' names begin (`agents.slots`)."""
         with contextlib.suppress(OSError):
-            return (self._state / "slots" / "id").read_text().strip()
+            return (self._state / "slots" / "id").read_text().partition(" ")[0].strip()
         return ""
 
 

@@ -22,6 +22,7 @@ from api.query import export_wire
 from api.query.export_wire import ExportHead, ExportJob, ExportRequest, framed
 from app.errors import ReportsError
 from tables import exports
+from tables.broken import is_database_error, words_of
 from tables.csv_output import TICK_S, CsvOutput, Write, write_all
 from tables.moments import Moment, small_cache
 from tables.recipient_records import Tell
@@ -197,6 +198,11 @@ def main() -> int:
         return 1
     except (OSError, http.client.HTTPException, ReportsError) as error:
         _tell(str(error))
+        return 1
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        _tell(f"a database can't be read: {words_of(error)}")
         return 1
     what = "recipients" if job.request.asked.events is None else "events"
     _tell(f"{rows} {what} of {len(job.request.partitions)} partitions in {time.monotonic() - began:.1f} s")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from app.keys import secret_fingerprint
+from tables.broken import partitions_named, words_of
 from tables.layout import LAYOUT_VERSION
 from tables.lookups import PagedReader
 
@@ -75,12 +76,25 @@ class Partitions:
             known = self._databases.get(partition)
             identity = found.get(partition)
             if known is not None and known.identity != identity:
+                log.info("the database of partition %d was made anew or removed", partition)
                 self._retire(partition, known)
                 known = None
             if known is None and identity is not None:
                 self._open(partition, identity)
         with self._lock:
             return set(self._databases)
+
+    def broken(self, error: Exception, asked: Iterable[int]) -> tuple[int, ...]:
+        """Which of the partitions asked for can't be read, by an error that came up while they were. They are opened
+        again, since a repaired one is another one."""
+        named = partitions_named(error) & set(asked) or set(asked)
+        for partition in sorted(named):
+            if self._failed.get(partition) != (said := words_of(error)):
+                self._failed[partition] = said
+                log.warning("partition %d can't be read: %s", partition, said)
+            if (database := self._databases.get(partition)) is not None:
+                self._retire(partition, database)
+        return tuple(sorted(named))
 
     def _open(self, partition: int, identity: tuple[int, bytes]) -> None:
         try:
@@ -90,12 +104,10 @@ class Partitions:
                 self._failed[partition] = str(error)
                 log.info("partition %d can't be read yet: %s", partition, error)
             return
-        self._failed.pop(partition, None)
         with self._lock:
             self._databases[partition] = database
 
     def _retire(self, partition: int, database: _Database) -> None:
-        log.info("the database of partition %d was made anew or removed", partition)
         with self._lock:
             if self._databases.get(partition) is database:
                 del self._databases[partition]

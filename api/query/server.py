@@ -30,6 +30,7 @@ from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
 from api.query.exports import COMMAND, Exports
 from api.query.partitions import Missing, Partitions
+from tables.broken import is_database_error
 
 log = logging.getLogger("reports.query")
 
@@ -131,6 +132,11 @@ class QueryServer:
                 answer = question.answer(readers, self._books, asked)
         except Missing as missing:
             return Response(wire.encode(wire.Refusal(missing.partitions)), 409)
+        except Exception as error:
+            if not is_database_error(error):
+                raise
+            broken = self._partitions.broken(error, asked.partitions)
+            return Response(wire.encode(wire.Refusal(broken)), 409)
         return Response(wire.encode(answer), 200, media_type="application/msgpack")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,35 @@ def test_two_folders_never_share_a_member_id(tmp_path: Path) -> None:
     assert one.member != other.member
     one.release()
     other.release()
+
+
+def test_a_copied_folder_gets_ids_of_its_own(tmp_path: Path) -> None:
+    one = Slot(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    copy = Slot(tmp_path / "two")
+    try:
+        assert copy.number == one.number
+        assert copy.member != one.member
+        assert one.member.startswith(word_of(tmp_path / "one"))
+    finally:
+        one.release()
+        copy.release()
+    again = Slot(tmp_path / "two")
+    assert again.member == copy.member, "the copy keeps what it made"
+    again.release()
+
+
+def test_an_id_of_an_earlier_version_is_made_again(tmp_path: Path) -> None:
+    """It doesn't say for which folder it was made."""
+    tmp_path.joinpath("id").write_text("0123456789ab")
+    slot = Slot(tmp_path)
+    assert not slot.member.startswith("0123456789ab")
+    slot.release()
+
+
+def word_of(folder: Path) -> str:
+    """As the query process reads it."""
+    return (folder / "id").read_text().partition(" ")[0]
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ VIEW = View(
     quarters={1_795_428_902_120 // 900_000: [3] + [0] * (c.METRICS - 1)},
     sections={},
 )
-HEAD = {
+HEAD: dict[str, object] = {
     "campaign": "spring",
     "name": "Spring sale",
     "subject": None,
@@ -36,6 +36,7 @@ HEAD = {
     "reason": None,
     "progress": None,
     "count": "all",
+    "notices": [],
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from app.errors import ConfigError, StateError
 from app.organisations import ApiKey, Organisation, Organisations
 from app.settings import Settings
 from cli.supervisor import STAGES
-from cli.up import is_ready, only_one, page_address, roles_of, sign_in_link, with_http_port
+from cli.up import is_ready, only_one, page_address, roles_of, run_up, sign_in_link, with_http_port
 
 
 def test_own_servers_only_where_none_are_set() -> None:
@@ -49,7 +50,11 @@ def test_a_port_in_use_is_refused_and_port_0_becomes_a_free_one() -> None:
 
 def test_one_per_data_folder(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    with only_one(settings), pytest.raises(StateError, match="runs already"), only_one(settings):
+    with (
+        only_one(settings),
+        pytest.raises(StateError, match=f"runs already .* process {os.getpid()}: end that one"),
+        only_one(settings),
+    ):
         pass
     with only_one(settings):
         pass
@@ -85,3 +90,17 @@ async def test_readiness(answer: bytes, expected: bool) -> None:
         settings = Settings(http=f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         assert await is_ready(settings) is expected
     assert await is_ready(msgspec.structs.replace(settings, http="127.0.0.1:9")) is False
+
+
+def test_a_second_one_is_told_of_the_first_and_not_of_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        (tmp_path / "reports.toml").write_text("")
+        monkeypatch.setenv("REPORTS_DATA", str(tmp_path))
+        monkeypatch.setenv("REPORTS_CONFIG", str(tmp_path / "reports.toml"))
+        monkeypatch.setenv("REPORTS_HTTP", f"127.0.0.1:{listener.getsockname()[1]}")
+        with only_one(Settings(data=tmp_path)), pytest.raises(StateError, match="runs already"):
+            run_up(aggregate=1, normalize=1, traffic=False)

@@ -1,0 +1,197 @@
+"""`reports accept-gap`: the explicit way on where records of topic `facts` are lost, or can't be read.
+
+A worker that finds its log trimmed, recreated or cut short sets the partition aside and says where its database stands
+(`agents.set_aside`). Here it is said what is lost; once that is confirmed it is written into topic `installation`, and
+whichever worker has the partition crosses the gap, this time and whenever the partition is counted again from the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+import redis
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from redis import RedisError
+
+from agents.log_checks import LogEnds, LogInspector
+from app.errors import StateError
+from app.installation import Gap, Topics
+from app.settings import Settings
+from app.times import utc_text
+from app.topics import FACTS
+from cli.addresses import wait_for_addresses
+from cli.config import load_settings
+from cli.progress import Progress
+from tables.conditions import GapSeen
+from tables.installation import InstallationLog
+from tables.kafka_clients import client_settings, kafka_words
+from tables.presence import WORKERS, conditions_of
+from tables.redis_client import redis_words
+
+READ_S: Final = 5.0
+WAIT_S: Final = 60.0
+POLL_S: Final = 0.25
+
+
+@click.command()
+@click.argument("partitions", nargs=-1, type=click.IntRange(0))
+@click.option("--all", "every", is_flag=True, help="Every partition that waits for it.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--wait", default=WAIT_S, show_default=True, help="Seconds to wait until it is counted on; 0: don't."
+)
+def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float) -> int:
+    """Go on counting PARTITIONS of topic facts behind records that are lost or can't be read; says which first."""
+    if bool(partitions) == every:
+        raise click.UsageError("name the partitions, or --all")
+    settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    seen = waiting(settings)
+    wanted = sorted(seen) if every else sorted(set(partitions))
+    for partition in wanted:
+        if partition not in seen:
+            raise StateError(
+                f"no worker waits at a gap of partition {partition}: nothing to accept. The worker that has the "
+                "partition must run (`reports aggregate`), and says what is wrong with it under GET /ops/workers"
+            )
+    if not wanted:
+        raise StateError("no worker waits at a gap of any partition: nothing to accept")
+    gaps = gaps_of(settings, {partition: seen[partition] for partition in wanted})
+    for gap in gaps:
+        click.echo(loss_of(gap))
+    click.echo("Campaigns with events in these partitions say so in their reports from then on, for good.")
+    if not yes:
+        click.confirm("Go on without these records?", abort=True)
+    accept(settings, gaps)
+    if wait:
+        _wait(settings, wanted, wait)
+    return 0
+
+
+def waiting(settings: Settings) -> dict[int, GapSeen]:
+    """Partition → where its database stands, of those that a worker has set aside at a gap. Raises StateError."""
+    try:
+        with redis.Redis.from_url(settings.redis, socket_timeout=READ_S, protocol=2) as client:
+            stored: dict[bytes, bytes] = client.hgetall(WORKERS)
+    except (RedisError, OSError) as error:
+        raise StateError(
+            f"what the workers say can't be read: {redis_words(error, settings.redis)}"
+        ) from None
+    return {
+        said.partition: said.gap
+        for said in conditions_of(stored, int(time.time() * 1000))
+        if said.partition is not None and said.gap is not None
+    }
+
+
+def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
+    """What there is to accept. Raises StateError where there is nothing, TryLater where Kafka doesn't answer."""
+    inspector = LogInspector(settings.kafka)
+    topic = inspector.topic_id(FACTS)
+    ends = inspector.ends(FACTS, seen)
+    now_ms = int(time.time() * 1000)
+    gaps = []
+    for partition, stood in seen.items():
+        to = continues_at(stood, topic, ends[partition])
+        if to is None:
+            raise StateError(
+                f"the log of partition {partition} is whole again behind offset {stood.position}: the worker goes on "
+                "by itself within a minute"
+            )
+        gaps.append(
+            Gap(
+                partition=partition,
+                topic_before=stood.topic_id,
+                position=stood.position,
+                topic=topic,
+                to=to,
+                end=ends[partition].end,
+                before_ms=_stored_at(settings.kafka, partition, to, ends[partition]),
+                above=stood.generation,
+                at_ms=now_ms,
+            )
+        )
+    return gaps
+
+
+def continues_at(stood: GapSeen, topic: str, ends: LogEnds) -> int | None:
+    """The offset behind the gap; None where there is none."""
+    if stood.topic_id != topic or stood.position < ends.start:
+        return ends.start
+    if stood.position > ends.end:
+        return ends.end
+    return stood.to if stood.to is not None and stood.to > stood.position else None
+
+
+def loss_of(gap: Gap) -> str:
+    """What is lost by accepting, in one line for the operator."""
+    where = f"partition {gap.partition}"
+    first = utc_text(gap.before_ms) if gap.before_ms is not None else None
+    older = f", stored before {first}" if first else ""
+    if gap.recreated:
+        return (
+            f"{where}: topic {FACTS} was recreated, or the cluster is another one. Of the old topic everything below "
+            f"offset {gap.position} is counted; what stood behind that is lost, and nobody can say how much. Counting "
+            f"goes on with the new topic at offset {gap.to}{f', of {first}' if first else ''}"
+        )
+    if gap.to < gap.position:
+        return (
+            f"{where}: the log lost its end, offsets {gap.to} to {gap.position - 1} ({gap.position - gap.to} records). "
+            f"They are counted, and stay so; what comes in is counted from offset {gap.to} on. Counted again from the "
+            "log the numbers would lack them"
+        )
+    return (
+        f"{where}: offsets {gap.position} to {gap.to - 1} ({gap.to - gap.position} records{older}) are missing or "
+        f"can't be read, and were never counted. Counting goes on at offset {gap.to}"
+    )
+
+
+def accept(settings: Settings, gaps: Sequence[Gap]) -> None:
+    """Writes it down for whoever has the partitions, now or later."""
+    log = InstallationLog(settings.kafka)
+    installation = log.read()
+    known = installation.topics.ids if installation is not None and installation.topics is not None else {}
+    topic = gaps[0].topic
+    if installation is not None and known.get(FACTS) != topic:
+        log.append(Topics(ids={**known, FACTS: topic}, why="accept-gap", at_ms=gaps[0].at_ms))
+    for gap in gaps:
+        log.append(gap)
+
+
+def _stored_at(kafka: str, partition: int, offset: int, ends: LogEnds) -> int | None:
+    """When the first record from an offset on was stored; None where there is none, or it can't be read in time."""
+    if offset >= ends.end:
+        return None
+    consumer = Consumer(
+        {
+            **client_settings(kafka, "reports-accept-gap"),
+            # Only named, never joined: records are read by assignment.
+            "group.id": "campaign-reports-accept-gap",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(FACTS, partition, offset)])
+        message = consumer.poll(READ_S)
+        return message.timestamp()[1] if message is not None and message.error() is None else None
+    except KafkaException as error:
+        raise StateError(kafka_words(error, kafka)) from None
+    finally:
+        consumer.close()
+
+
+def _wait(settings: Settings, wanted: Sequence[int], wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    with Progress("partitions", len(wanted)) as progress:
+        while left := [partition for partition in wanted if partition in waiting(settings)]:
+            progress.at(len(wanted) - len(left))
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"it is written down, but partition {', '.join(map(str, left))} is not counted on after "
+                    f"{wait_s:.0f} s: GET /ops/workers says what is wrong with it now"
+                )
+            time.sleep(POLL_S)
+    click.echo(f"partition {', '.join(map(str, wanted))}: counted on")

@@ -1,0 +1,181 @@
+"""Whatever is wrong with one partition: it is set aside, the others go on, and what it says leads back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agents.set_aside import SET_ASIDE
+from app import facts as f
+from app.facts import FactsRecord, encode
+from tables import layout
+from tables.layout import Meta, open_database
+from tests.support.counting import World
+from tests.support.facts import ORG, START_MS
+
+
+@pytest.fixture
+def world(tmp_path: Path, kafka: str, redis_db: str) -> World:
+    made = World(tmp_path, kafka, redis_db)
+    made.fill()
+    return made
+
+
+async def counted(world: World) -> None:
+    async with world.worker() as worker:
+        await worker.settle()
+        assert worker.conditions == {}
+    assert (world.offset(0), world.offset(1)) == (5, 5)
+
+
+def flip(path: Path) -> None:
+    """One byte of each table: RocksDB notices when it is read from the disk, and not from the process's cache."""
+    layout._cache = None
+    tables = sorted((path).glob("*.sst"))
+    assert tables
+    for table in tables:
+        data = bytearray(table.read_bytes())
+        data[len(data) // 20] ^= 0xFF
+        table.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    (manifest,) = path.glob("MANIFEST-*")
+    os.truncate(manifest, 20)
+
+
+def change_meta(**changes: object) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        db = open_database(path)
+        meta = msgspec.msgpack.decode(db.get(layout.META) or b"", type=Meta)
+        db.put(layout.META, encode(msgspec.structs.replace(meta, **changes)))
+        db.close()
+
+    return change
+
+
+BROKEN = {
+    "a flipped byte": (flip, "is broken (Corruption"),
+    "a truncated manifest": (truncate, "is broken (Corruption"),
+    "no CURRENT": (lambda path: (path / "CURRENT").unlink(), "is broken"),
+    "a wrong CURRENT": (lambda path: (path / "CURRENT").write_text("MANIFEST-000000\n"), "is broken"),
+    "another version": (change_meta(version=99), "written by another version (layout 99"),
+    "another secret": (change_meta(secret="other"), "another REPORTS_SECRET"),
+    "another installation's folder": (change_meta(partition=1), "made for partition 1 of 2"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_a_broken_database(world: World, fault: str) -> None:
+    """It is said, the other partition is counted on, and with the folder removed all is counted again by itself."""
+    await counted(world)
+    breaks, words = BROKEN[fault]
+    breaks(world.state / "p0")
+    world.fill(begin=5)
+    async with world.worker() as worker:
+        await worker.settle()
+        said = worker.conditions[SET_ASIDE]
+        assert said.partition == 0
+        assert words in said.message
+        assert said.reason is not None
+        assert str(world.folder) not in said.reason
+        assert worker.aggregator.positions == {1: 10}, "the other one goes on, and this one's position stays"
+        await worker.tend()
+        assert 0 in worker.held, "nothing has changed, so it isn't tried all the time"
+        shutil.rmtree(world.state / "p0")
+        await worker.settle()
+        assert worker.conditions == {}
+        assert worker.aggregator.positions == {0: 10, 1: 10}
+    assert world.opens(0) == world.opens(1) == 10
+
+
+async def test_a_repaired_folder_is_taken_at_once(world: World) -> None:
+    await counted(world)
+    shutil.copytree(world.state / "p0", world.folder / "copy")
+    (world.state / "p0" / "CURRENT").unlink()
+    world.fill(begin=5)
+    async with world.worker() as worker:
+        await worker.settle()
+        assert SET_ASIDE in worker.conditions
+        shutil.rmtree(world.state / "p0")
+        (world.folder / "copy").rename(world.state / "p0")
+        await worker.settle()
+        assert worker.conditions == {}
+    assert world.opens(0) == 10
+
+
+async def test_forbidden_files(world: World) -> None:
+    """Root may read everything: what the kernel says to others is put in its place."""
+    await counted(world)
+    async with world.worker() as worker:
+        worker.aggregator.set_aside(0, PermissionError("Permission denied (os error 13)"))
+        said = worker.conditions[SET_ASIDE].message
+        assert "permission denied" in said
+        assert f"(number {os.getuid()})" in said
+        os.utime(world.state / "p0" / "CURRENT")
+        await worker.settle()
+        assert worker.conditions == {}
+
+
+async def test_a_record_that_is_none_is_skipped_when_that_is_accepted(world: World) -> None:
+    world.produce(0, b"\xc1 no record of ours")
+    world.fill(begin=5)
+    async with world.worker() as worker:
+        await worker.settle()
+        said = worker.conditions[SET_ASIDE]
+        assert "the record at offset 5 is none of this project" in said.message
+        assert "accept-gap 0" in said.message
+        assert said.gap is not None
+        assert (said.gap.position, said.gap.to) == (5, 6)
+        assert worker.aggregator.positions == {1: 10}
+    assert world.offset(0) == 5, "what is before it is counted"
+
+
+async def test_a_record_of_a_newer_version(world: World) -> None:
+    world.produce(0, encode(FactsRecord(f.FACTS_VERSION + 1, ORG, "spring", START_MS, [])))
+    async with world.worker() as worker:
+        await worker.settle()
+        assert "upgrade the workers that count" in worker.conditions[SET_ASIDE].message
+        assert worker.aggregator.positions == {1: 5}
+
+
+async def test_a_bug_while_counting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is ahead of the disk then: nothing of it may be used again."""
+    async with world.worker() as worker:
+        database = worker.aggregator.databases[0]
+        add, calls = database.aggregates.add, []
+
+        def fails(*arguments: object) -> object:
+            calls.append(add(*arguments))  # type: ignore[arg-type]
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(database.aggregates, "add", fails)
+        await worker.feed()
+        assert calls
+        assert "KeyError: 'a bug'" in worker.conditions[SET_ASIDE].message
+        assert worker.aggregator.positions == {1: 5}
+        os.utime(world.state / "p0" / "CURRENT")
+        await worker.settle()
+        assert worker.conditions == {}
+    assert world.opens(0) == 5
+
+
+async def test_every_partition_is_bad(world: World) -> None:
+    await counted(world)
+    for partition in range(2):
+        (world.state / f"p{partition}" / "CURRENT").unlink()
+    async with world.worker() as worker:
+        said = [one for one in worker.aggregator.conditions.current() if one.code == SET_ASIDE]
+        assert [one.partition for one in said] == [0, 1]
+        assert worker.aggregator.positions == {}
+
+
+async def test_partitions_beyond_the_installations_are_not_read(world: World) -> None:
+    async with world.worker() as worker:
+        assert await worker.aggregator.open({0, 1, 2, 3}) == {2, 3}
+        assert worker.aggregator.positions == {0: 0, 1: 0}

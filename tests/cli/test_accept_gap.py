@@ -1,0 +1,235 @@
+"""`reports accept-gap`: the way on after lost records, for a database that is there and for an empty folder."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from agents.log_checks import LogInspector
+from agents.set_aside import SET_ASIDE
+from app import facts as f
+from app import keys
+from app.facts import FactsRecord, encode
+from app.report import Freshness, head
+from app.topics import FACTS
+from cli.accept_gap import waiting
+from cli.main import run
+from tables.cache import RecipientCache
+from tables.kafka_clients import client_settings
+from tables.layout import LAYOUT_VERSION, Meta
+from tables.partition import PartitionDatabase
+from tests.support.counting import Worker, World, record
+from tests.support.facts import ORG, START_MS
+from tests.support.kafka import fresh_topics
+from tests.support.processes import wait_until
+
+
+@pytest.fixture
+def world(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path, kafka, redis_db)
+    for name, value in made.environ.items():
+        if name.startswith("REPORTS_"):
+            monkeypatch.setenv(name, value)
+    made.fill()
+    return made
+
+
+async def counted(world: World) -> None:
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert worker.conditions == {}
+        await published(world, 10)
+
+
+async def published(world: World, opens: int, campaign: str = "spring") -> None:
+    """Waits until readers see so many people who opened."""
+    found = None
+    for _ in range(400):
+        view = await world.view(campaign)
+        found = None if view is None else sum(view.patterns.values())
+        if found == opens:
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError(f"readers see {found}, not {opens}")
+
+
+async def notices(world: World, campaign: str = "spring") -> list[str]:
+    view = await world.view(campaign)
+    assert view is not None
+    found = head(view, freshness=Freshness(0), count="all")["notices"]
+    assert {one["code"] for one in found} <= {"gap"}
+    return [one["message"] for one in found]
+
+
+async def accept(worker: Worker, *arguments: str) -> int:
+    """Runs the command while the worker goes on, as both do as processes."""
+    # A worker asks every few seconds whether a gap was accepted.
+    command = asyncio.create_task(asyncio.to_thread(run, ["accept-gap", *arguments]))
+    while not command.done():
+        worker.aggregator._gaps_at = 0.0
+        await worker.settle()
+        await asyncio.sleep(0.01)
+    return command.result()
+
+
+async def set_aside(worker: Worker) -> None:
+    await worker.settle()
+    said = worker.conditions[SET_ASIDE]
+    assert "reports accept-gap 0" in said.message
+    assert said.gap is not None
+    await told(worker.world, {0})
+
+
+async def told(world: World, partitions: set[int]) -> None:
+    """Waits until the worker's presence says that these wait at a gap."""
+    for _ in range(400):
+        if (await asyncio.to_thread(waiting, world.settings)).keys() == partitions:
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError(f"no worker says that partitions {partitions} wait")
+
+
+async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    await counted(world)
+    world.fill(begin=5)
+    world.trim(0, 8)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert run(["accept-gap", "1", "--yes"]) == 3
+        assert "no worker waits at a gap of partition 1" in capsys.readouterr().err
+        assert await accept(worker, "0", "--yes") == 0
+        said = capsys.readouterr().out
+        assert "offsets 5 to 7 (3 records, stored before 20" in said
+        assert worker.conditions == {}
+        assert worker.aggregator.positions == {0: 10, 1: 10}
+        await published(world, 10 + 5 + 2)
+        assert len(await notices(world)) == 1
+        assert "3 records of the event log (partition 0) were lost" in (await notices(world))[0]
+        # One that begins later has lost nothing.
+        world.fill(begin=10, campaign="autumn")
+        await worker.settle()
+        await published(world, 10, "autumn")
+        assert await notices(world, "autumn") == []
+    assert world.opens(0) == 7
+
+
+async def test_a_trimmed_log_and_an_empty_folder(world: World) -> None:
+    await counted(world)
+    world.trim(0, 3)
+    shutil.rmtree(world.state / "p0")
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert await accept(worker, "0", "--yes") == 0
+        assert worker.aggregator.positions == {0: 5, 1: 5}
+        await published(world, 2 + 5)
+        assert "3 records of the event log (partition 0) were lost" in (await notices(world))[0]
+    # Again from the log, elsewhere: what was accepted stays accepted, and said.
+    shutil.rmtree(world.state / "p0")
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert worker.conditions == {}
+        await published(world, 2 + 5)
+        assert len(await notices(world)) == 1
+
+
+async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was counted of the old one stays; the new one is counted from its begin."""
+    await counted(world)
+    fresh_topics(world.settings)
+    world.fill(3, begin=10)
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        said = [one for one in worker.aggregator.conditions.current() if one.code == SET_ASIDE]
+        assert [one.partition for one in said] == [0, 1]
+        assert all("topic facts was recreated" in one.message for one in said)
+        await told(world, {0, 1})
+        assert await accept(worker, "--all", "--yes") == 0
+        assert "topic facts was recreated" in capsys.readouterr().out
+        assert worker.aggregator.positions == {0: 3, 1: 3}
+        await published(world, 10 + 6)
+        assert len(await notices(world)) == 2
+    world.fill(2, begin=20)
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert worker.conditions == {}, "it is crossed once"
+        await published(world, 10 + 6 + 4)
+
+
+async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    await counted(world)
+    topic_id = LogInspector(world.kafka).topic_id(FACTS)
+    meta = Meta(LAYOUT_VERSION, 0, 2, topic_id, keys.secret_fingerprint(world.settings.secret), 1)
+    base = PartitionDatabase(world.state / "p0", meta, world.settings.secret, RecipientCache(10))
+    base.apply([(offset, record(offset, 0)) for offset in range(5, 9)])
+    base.close()
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert "has counted up to offset 9 but the log ends at 5" in worker.conditions[SET_ASIDE].message
+        assert await accept(worker, "0", "--yes") == 0
+        assert "lost its end, offsets 5 to 8 (4 records)" in capsys.readouterr().out
+        world.fill(2, begin=50)
+        await worker.settle()
+        assert worker.aggregator.positions == {0: 7, 1: 7}
+        await published(world, 9 + 2 + 5 + 2)
+        assert "lost its last 4 records" in (await notices(world))[0]
+
+
+async def test_a_record_that_is_none(world: World) -> None:
+    await counted(world)
+    world.produce(0, b"\xc1 no record of ours")
+    world.fill(begin=5)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert await accept(worker, "0", "--yes") == 0
+        await published(world, 20)
+    # Counted again from the log it comes upon the record again, and knows it.
+    shutil.rmtree(world.state / "p0")
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert worker.conditions == {}
+        assert worker.aggregator.positions == {0: 11, 1: 10}
+        assert len(await notices(world)) == 1
+
+
+async def test_a_hole_in_the_log(world: World) -> None:
+    """As a transaction's marker makes one, or compaction."""
+    producer = Producer({**client_settings(world.kafka, "test"), "transactional.id": "hole"})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(FACTS, record(5, 0), partition=0)
+    producer.commit_transaction(10)
+    # The marker is written behind the answer.
+    wait_until(lambda: LogInspector(world.kafka).ends(FACTS, [0])[0].end == 7, 10, "the transaction's marker")
+    world.fill(1, begin=6)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        said = worker.conditions[SET_ASIDE].message
+        assert "offset 6 is to be counted next but the log goes on with 7" in said
+        assert await accept(worker, "0", "--yes") == 0
+        assert worker.aggregator.positions == {0: 8, 1: 6}
+        await published(world, 7 + 6)
+
+
+async def test_it_asks(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await counted(world)
+    world.produce(0, encode(FactsRecord(f.FACTS_VERSION, ORG, "spring", START_MS, [])))
+    world.trim(0, 6)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        monkeypatch.setattr("click.confirm", _declined)
+        assert await accept(worker, "0") == 130
+        assert "offsets 5 to 5 (1 records) are missing" in capsys.readouterr().out
+        assert SET_ASIDE in worker.conditions
+    assert run(["accept-gap"]) == 2
+
+
+def _declined(*_: object, **__: object) -> None:
+    import click
+
+    raise click.Abort
