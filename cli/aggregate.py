@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
+from cli.identity import identify
 from cli.logs import set_up_logging
-from cli.topics import ensure_topics
 
 
 @click.command()
@@ -22,8 +21,7 @@ def command(state: Path | None) -> None:
     """Count facts: topic facts to the partition databases and the views in Redis."""
     settings, _ = load_configuration()
     set_up_logging(settings.log_level)
-    settings = wait_for_addresses(settings)
-    ensure_topics(settings)
+    settings = identify(settings, state=state, wait_s=None).settings
     # Faust takes a second to import: after the checks, so that their errors are there at once.
     from agents.aggregate import aggregate_app
     from agents.worker import run

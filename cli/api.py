@@ -1,6 +1,8 @@
 """`reports api`: one process that takes webhooks, answers reports and feeds event streams.
 
 Rules:
+- It listens at once. Until Kafka has said which installation this is (`cli.identity`), webhooks get what makes their
+  ESP come again (`api.gate`).
 - It starts without Redis: webhooks are taken all the same, reports are answered once it is there.
 - SIGTERM and SIGINT: no new connections, streams end at once, requests under way get `GRACE_S`, then the process ends.
 - SIGHUP reads the configuration anew; a bad file is refused and the old configuration stays. Settings (addresses,
@@ -15,8 +17,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Final
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, TypeVar, cast
 
 import click
 import uvicorn
@@ -25,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
 from api.context import Context
+from api.gate import Gate
 from api.hub import LiveHub
 from api.lag import LagMonitor
 from api.live import TRANSPORT
@@ -32,26 +37,28 @@ from api.log_positions import LogPositions
 from api.metrics import Metrics
 from api.producer import Producer
 from app.errors import ConfigError
+from app.experiment import warm_up
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import RECORD_OVERHEAD
-from cli.addresses import wait_for_addresses
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration, stored_secret
+from cli.identity import identify
 from cli.listening import BACKLOG, listen, raise_file_limit
 from cli.logs import set_up_logging
-from cli.topics import ensure_topics
 from tables.redis_client import redis_client
 from tables.views import ViewReader
 
 log = logging.getLogger("reports.api")
 
-WAIT_S: Final = 60.0
 GRACE_S: Final = 5
 KEEP_ALIVE_S: Final = 75
 """Longer than proxies and ESPs keep an idle connection: who closes first must not be us, just when a request comes."""
 MAX_HEAD_BYTES: Final = 1024 * 1024 + 64 * 1024
 """Of a request's line and headers: a signature of a megabyte is still told that it is wrong."""
 _TOO_LARGE: Final = b'{"error":"headers_too_large","message":"the request\'s headers are too large"}'
+
+
+_Result = TypeVar("_Result")
 
 
 class Protocol(HttpToolsProtocol):
@@ -94,9 +101,8 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn waits for open requests before it tells the application; streams have to end before that."""
 
-    def __init__(self, config: uvicorn.Config, context: Context) -> None:
-        super().__init__(config)
-        self._context = context
+    context: Context | None = None
+    """Once the installation is known."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,7 +117,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._context.hub.end_all("shutdown")
+        if self.context is not None:
+            self.context.hub.end_all("shutdown")
         await super().shutdown(sockets)
 
 
@@ -121,10 +128,15 @@ def command() -> None:
     settings, organisations = load_configuration()
     set_up_logging(settings.log_level)
     with listen(settings) as sock:
-        settings = wait_for_addresses(settings, WAIT_S)
-        ensure_topics(settings)
         raise_file_limit()
         uvloop.run(serve(settings, organisations, sock))
+
+
+def prepare(settings: Settings) -> tuple[Settings, Organisations, Missing]:
+    """What the application is made of; blocks until the installation is known. Raises StateError and ConfigError."""
+    found = identify(settings, wait_s=None)
+    warm_up()  # here, where it keeps no webhook waiting
+    return found.settings, load_configuration(missing=found.missing)[1], found.missing
 
 
 def make_context(settings: Settings, organisations: Organisations) -> Context:
@@ -149,13 +161,14 @@ def make_context(settings: Settings, organisations: Organisations) -> Context:
 
 
 async def serve(settings: Settings, organisations: Organisations, sock: socket.socket) -> None:
-    context = make_context(settings, organisations)
+    """Serves until a signal. `organisations`: which ESP a source is of, as long as the installation is not known."""
+    gate = Gate(organisations)
     config = uvicorn.Config(
-        create_app(context),
+        gate,
         loop="none",
         http=Protocol,
         ws="none",
-        lifespan="on",
+        lifespan="off",
         backlog=BACKLOG,
         access_log=False,
         server_header=False,
@@ -165,25 +178,64 @@ async def serve(settings: Settings, organisations: Organisations, sock: socket.s
         log_level=settings.log_level,
         log_config=None,
     )
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload, context)
+    server = Server(config)
     host, port = sock.getsockname()[:2]
     click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
     sys.stdout.flush()
+    loop = asyncio.get_running_loop()
+    # What it would read anew is read when the installation is known.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    serving = asyncio.create_task(server.serve([sock]), name="server")
+    preparing = in_thread(partial(prepare, settings))
     try:
-        await Server(config, context).serve([sock])
+        await asyncio.wait((serving, preparing), return_when=asyncio.FIRST_COMPLETED)
+        if preparing.done():
+            settings, organisations, missing = preparing.result()
+            context = make_context(settings, organisations)
+            app = create_app(context)
+            async with app.router.lifespan_context(app):
+                server.context = context
+                loop.add_signal_handler(signal.SIGHUP, reload, context, missing)
+                gate.open(app)
+                await serving
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        server.should_exit = True
+        await serving
 
 
-def reload(context: Context) -> None:
+def in_thread(function: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """Runs it in a thread that nobody waits for when the process ends: an executor's would be waited for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(cast(_Result, result))
+
+    def run() -> None:
+        result: _Result | None = None
+        caught: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  # whoever awaits it raises it
+            caught = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, caught)
+
+    threading.Thread(target=run, name=getattr(function, "__name__", "prepare"), daemon=True).start()
+    return future
+
+
+def reload(context: Context, missing: Missing) -> None:
     """Takes over what the configuration says now, or says why not."""
     try:
-        settings, organisations = load_configuration()
+        settings, organisations = load_configuration(missing=missing)
+        secret = stored_secret(settings)
     except ConfigError as error:
         log.error("configuration refused, the old one stays: %s", error)
         return
-    if settings.secret != context.secret or settings.partitions != context.settings.partitions:
+    if secret != context.secret or settings.partitions != context.settings.partitions:
         log.warning("settings have changed: they take effect with the next start")
     context.organisations = organisations
     log.info("configuration read anew: %d organisations", len(organisations.by_id))

@@ -13,6 +13,7 @@ from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings, settings_from
 from cli.config import (
+    Missing,
     SecretResolver,
     ensure_data_folder,
     load_configuration,
@@ -41,7 +42,7 @@ def check(environ: Mapping[str, str]) -> tuple[list[str], list[str], str]:
     """What is wrong, what is worth a warning, and a line that sums up what is right."""
     wrong = list(dict.fromkeys(_complaints(environ)))
     try:
-        settings, organisations = load_configuration(environ, make=False)
+        settings, organisations = load_configuration(environ)
     except ConfigError as error:
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
@@ -58,11 +59,11 @@ def _complaints(environ: Mapping[str, str]) -> Iterator[str]:
         if isinstance(table, dict):
             for name in table:
                 yield from _complaint(partial(settings_from, {}, {name: table[name]}))
-        settings = load_settings(environ, make=False)
+        settings = load_settings(environ)
     except ConfigError as error:
         yield str(error)
         return
-    resolver = SecretResolver(environ, settings, make=False)
+    resolver = SecretResolver(environ, settings, Missing.PRETEND)
     for part in _parts(document):
         yield from _complaint(partial(read_organisations, part, resolver))
 

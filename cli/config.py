@@ -3,22 +3,25 @@
 Rules:
 - `env:NAME` is a variable of the environment. `file:PATH` is a file, relative to the folder of reports.toml, without
   the white space at its ends; `{data}` at the start of PATH stands for the data folder.
-- A file `{data}/keys/NAME` that isn't there is made at the first start with a random secret (hexadecimal, so that it
-  is base64 too: Resend's are), `{data}/keys/NAME.basic` as `webhook:` and a random password. `{data}/keys/NAME.pub` is
+- A file `{data}/keys/NAME` that isn't there is made with a random secret (hexadecimal, so that it is base64 too:
+  Resend's are), `{data}/keys/NAME.basic` as `webhook:` and a random password. `{data}/keys/NAME.pub` is
   made as an ECDSA P-256 public key (base64 of its SubjectPublicKeyInfo, as SendGrid shows it), `NAME.rsa.pub` as an RSA
   one (Postal's), the private half beside it as `NAME.key` or `NAME.rsa.key` (PEM), for the traffic of `reports demo`
-  and `reports load`. Only in that folder: any other missing file is an error.
-- The installation's secret is `REPORTS_SECRET`, or is made once in `{data}/secret`.
+  and `reports load`. Only in that folder, and only by a role whose data folder made the installation (`Missing`): on
+  any other host the keys would be others than those of the senders. Any other missing file is an error.
+- The installation's secret is `REPORTS_SECRET` or stands in `{data}/secret`; `cli.identity` makes and fills it in.
 - What is made has mode 0600 and appears at once (a link), so that roles that start together agree on it.
 """
 
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -28,20 +31,31 @@ from app.esps import ESPS
 from app.organisations import Organisations, parse_organisations
 from app.settings import PREFIX, Settings, settings_from
 
+log = logging.getLogger("reports.config")
+
 DATA_MARK = "{data}/"
+SECRET_FILE = "secret"  # noqa: S105
+
+
+class Missing(Enum):
+    """What becomes of a key file of the data folder that is named and isn't there."""
+
+    PRETEND = "pretend"
+    """It is made up for this call only, and nothing is written: for who needs to know all but the secrets."""
+    REFUSE = "refuse"
+    MAKE = "make"
 
 
 def load_configuration(
-    environ: Mapping[str, str] | None = None, *, make: bool = True
+    environ: Mapping[str, str] | None = None, *, missing: Missing = Missing.PRETEND
 ) -> tuple[Settings, Organisations]:
-    """Settings and organisations. With `make` false nothing is written: what would be made is there for this call only.
+    """Settings and organisations.
 
     Raises ConfigError, one line that names the setting.
     """
     environ = os.environ if environ is None else environ
-    settings, document = _load(environ, make)
-    resolver = SecretResolver(environ, settings, make)
-    return settings, read_organisations(document, resolver)
+    settings, document = _load(environ)
+    return settings, read_organisations(document, SecretResolver(environ, settings, missing))
 
 
 def read_organisations(
@@ -55,23 +69,35 @@ def read_organisations(
     return organisations
 
 
-def load_settings(environ: Mapping[str, str] | None = None, *, make: bool = True) -> Settings:
-    """Only the settings, for roles that know no organisation (the own servers)."""
-    return _load(os.environ if environ is None else environ, make)[0]
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Only the settings. Nothing is written; whoever needs the data folder makes it (`ensure_data_folder`)."""
+    return _load(os.environ if environ is None else environ)[0]
 
 
-def _load(environ: Mapping[str, str], make: bool) -> tuple[Settings, dict[str, object]]:
+def _load(environ: Mapping[str, str]) -> tuple[Settings, dict[str, object]]:
     path = settings_from(environ, {}).config
     document = read_toml(path)
     table = document.get("settings", {})
     if not isinstance(table, dict):
         raise ConfigError("settings", "must be a table")
     settings = settings_from(environ, table)
-    data = settings.data.absolute()
-    if make:
-        ensure_data_folder(data)
-    secret = settings.secret or _made_once(data / "secret", lambda: secrets.token_hex(32).encode(), make)
-    return msgspec.structs.replace(settings, data=data, config=path.absolute(), secret=secret), document
+    return msgspec.structs.replace(settings, data=settings.data.absolute(), config=path.absolute()), document
+
+
+def stored_secret(settings: Settings) -> bytes:
+    """The installation's secret as this host knows it; empty where it doesn't. Raises ConfigError."""
+    path = settings.data / SECRET_FILE
+    if settings.secret:
+        return settings.secret
+    try:
+        secret = path.read_bytes().strip()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {_reason(error)}") from None
+    if not secret:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} is empty")
+    return secret
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -88,7 +114,7 @@ def read_toml(path: Path) -> dict[str, object]:
 
 def ensure_data_folder(data: Path) -> None:
     """Make the data folder and see that it can be written to; ConfigError if not."""
-    probe = data / f".probe-{os.getpid()}"
+    probe = data / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         data.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -104,11 +130,11 @@ def _reason(error: Exception) -> str:
 class SecretResolver:
     """Gives the bytes behind `env:…` and `file:…`; LookupError says what is missing."""
 
-    def __init__(self, environ: Mapping[str, str], settings: Settings, make: bool) -> None:
+    def __init__(self, environ: Mapping[str, str], settings: Settings, missing: Missing) -> None:
         self._environ = environ
         self._folder = settings.config.parent
         self._data = settings.data
-        self._make = make
+        self._missing = missing
 
     def __call__(self, reference: str) -> bytes:
         scheme, _, rest = reference.partition(":")
@@ -129,7 +155,12 @@ class SecretResolver:
                 raise LookupError(f"the file {path} is not there") from None
         except OSError as error:
             raise LookupError(f"the file {path} can't be read: {_reason(error)}") from None
-        return _made_key(path, self._make)
+        if self._missing is Missing.REFUSE:
+            raise LookupError(
+                f"the file {path} is not there, and only the host that made the installation makes it: copy it from "
+                "there, or name the secret as env:… or as another file"
+            )
+        return _made_key(path, self._missing is Missing.MAKE)
 
 
 def _made_key(path: Path, make: bool) -> bytes:
@@ -176,6 +207,7 @@ def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
                     file.flush()
                     os.fsync(file.fileno())
                 os.link(draft, path)
+                log.warning("the key %s was not there and is made now", path)
             except FileExistsError:
                 pass
             finally:

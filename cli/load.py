@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from cli.addresses import read_address
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration
 from cli.progress import Progress
 from cli.traffic import plans
 from cli.traffic.client import Address, Connection, address_of, post_until_accepted
@@ -96,7 +96,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def command(**values: object) -> int:
     """Send realistic traffic through the webhooks and resend until it is accepted."""
     options = msgspec.convert(values, Options)
-    settings, organisations = load_configuration()
+    settings, organisations = load_configuration(missing=Missing.REFUSE)
     orgs = access_of(settings, organisations, options.orgs, options.esp)
     address = read_address(settings.data, "http") or settings.http
     base_url = options.base_url or (address if "://" in address else f"http://{address}")

@@ -1,7 +1,7 @@
 """The `reports` command: a table of commands, each imported only when it is called.
 
 Exit status: 0; 1 a command found a difference or a bug showed itself; 2 used or configured wrongly; 3 what is on disk
-or in the log is not what was left there. 2 and 3 print one line on standard error.
+or in the log is not what was left there, or Kafka or Redis doesn't answer. 2 and 3 print one line on standard error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from app.errors import ConfigError, StateError
+from app.errors import ConfigError, StateError, TryLater
 
 # name → module (each has a click command named `command`), and the line that `reports --help` shows of it.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> int:
         result = group.main(args=arguments, prog_name="reports", standalone_mode=False)
     except ConfigError as error:
         return _complain(str(error), 2)
-    except StateError as error:
+    except (StateError, TryLater) as error:
         return _complain(str(error), 3)
     except click.ClickException as error:
         error.show()

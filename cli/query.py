@@ -1,6 +1,7 @@
 """`reports query`: reads the partition databases beside their worker, for the API's pages of recipients and events.
 
-It needs Redis to be found by the API, and no Kafka. One per state folder; a second one does no harm.
+It needs Redis to be found by the API, and Kafka only at its start, to see which installation this is. One per state
+folder; a second one does no harm.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from api.query.announcer import Announcer
 from api.query.partitions import Partitions
 from api.query.server import QueryServer
 from app.settings import PREFIX, Settings
-from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import identify
 from cli.listening import listen, raise_file_limit
 from cli.logs import set_up_logging
 from tables.own_files import OwnFiles
 from tables.redis_client import redis_client
 
-WAIT_S: Final = 60.0
 GRACE_S: Final = 1
 """What is under way is done within this time: a page looks for 50 ms."""
 KEEP_ALIVE_S: Final = 300
@@ -46,7 +46,7 @@ def command(state: Path | None) -> None:
     settings = load_settings()
     set_up_logging(settings.log_level)
     with listen(msgspec.structs.replace(settings, http=settings.query), f"{PREFIX}QUERY") as sock:
-        settings = wait_for_addresses(settings, WAIT_S, ("redis",))
+        settings = identify(settings, state=state, wait_s=None).settings
         raise_file_limit()  # a reader holds all files of its databases open
         with OwnFiles() as files:
             uvloop.run(serve(settings, state or settings.data / "state", sock, files.path))

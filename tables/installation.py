@@ -40,21 +40,9 @@ class InstallationLog:
         return installation_of(self._records())
 
     def _records(self) -> list[tuple[int, bytes]]:
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self._kafka,
-                "client.id": "reports-installation",
-                # Only named, never joined: records are read by assignment.
-                "group.id": "campaign-reports-installation",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 10,
-                "allow.auto.create.topics": False,
-                "log_level": 2,
-            }
-        )
+        consumer = reading_consumer(self._kafka)
         try:
-            begin, end = self._ends(consumer)
+            begin, end = log_ends(consumer, TopicPartition(INSTALLATION, 0))
             consumer.assign([TopicPartition(INSTALLATION, 0, begin)])
             records: list[tuple[int, bytes]] = []
             position, heard_at = begin, time.monotonic()
@@ -71,17 +59,6 @@ class InstallationLog:
             raise _later(self._kafka, error) from error
         finally:
             consumer.close()
-
-    def _ends(self, consumer: Consumer) -> tuple[int, int]:
-        deadline = time.monotonic() + ASK_S
-        while True:
-            try:
-                return consumer.get_watermark_offsets(TopicPartition(INSTALLATION, 0), timeout=ASK_S)
-            except KafkaException:
-                # A topic that was just created has no leader for a moment.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_S)
 
     def append(self, record: Record) -> int:
         """Returns the record's offset, once it is stored (acks=all)."""
@@ -122,6 +99,35 @@ class InstallationLog:
         above = max(known, installation.generations.get(partition, 0) if installation is not None else 0)
         offset = self.append(Generation(partition=partition, above=above, worker=worker, at_ms=now_ms))
         return generation_at(offset, above)
+
+
+def reading_consumer(kafka: str) -> Consumer:
+    """For a look into a topic: it joins no group, and records are read by assignment."""
+    return Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "client.id": "reports-installation",
+            "group.id": "campaign-reports-installation",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,
+            "allow.auto.create.topics": False,
+            "log_level": 2,
+        }
+    )
+
+
+def log_ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """A partition's first offset, and the one behind its last record. Raises KafkaException."""
+    deadline = time.monotonic() + ASK_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=ASK_S)
+        except KafkaException:
+            # A topic that was just created has no leader for a moment.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _without_errors(messages: Iterable[Message]) -> list[Message]:

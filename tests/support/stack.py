@@ -20,11 +20,13 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+import msgspec
 import redis
 
 from app.organisations import Organisations
 from app.settings import Settings
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration, load_settings, stored_secret
+from cli.identity import identify
 from tests.support.processes import ROOT, children, wait_until
 
 TWO_ORGS = """
@@ -212,7 +214,13 @@ class Stack:
     # Asking
 
     def configuration(self) -> tuple[Settings, Organisations]:
-        return load_configuration(self.environ)
+        """What the roles have or will have: key files that aren't there yet are made, as they would."""
+        settings, organisations = load_configuration(self.environ, missing=Missing.MAKE)
+        return msgspec.structs.replace(settings, secret=stored_secret(settings)), organisations
+
+    def install(self) -> Settings:
+        """What the first role does: the topics, the installation and its secret are there, and nothing else yet."""
+        return identify(load_settings(self.environ)).settings
 
     def key(self, org: str = "acme") -> str:
         return (self.data / "keys" / org).read_text().strip()
