@@ -46,6 +46,8 @@ PROPOSED: Final = ".new"
 COMMAND_WAIT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MAX_S: Final = 3.0
+ATTEMPT_S: Final = 3.0
+"""How long one attempt waits for an address, and for Kafka to answer at all."""
 SAY_EVERY_S: Final = 30.0
 
 
@@ -81,10 +83,9 @@ def identify(
     deadline = None if wait_s is None else time.monotonic() + wait_s
     pause_s, said_at = BACKOFF_FIRST_S, 0.0
     while True:
-        left_s = SAY_EVERY_S if deadline is None else max(0.1, deadline - time.monotonic())
+        left_s = ATTEMPT_S if deadline is None else min(ATTEMPT_S, max(0.1, deadline - time.monotonic()))
         try:
-            found = wait_for_addresses(settings, min(left_s, SAY_EVERY_S), servers)
-            return _identify(found, state, left_s)
+            return _identify(wait_for_addresses(settings, left_s, servers), state, left_s)
         except TryLater as error:
             if deadline is not None and time.monotonic() + pause_s > deadline:
                 raise

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import httpx
 import msgspec
@@ -71,6 +72,7 @@ class Stack:
 
     def __init__(self, folder: Path, *, config: str = TWO_ORGS, **settings: str) -> None:
         self.folder = folder
+        self.settings = settings
         self.data = folder / "data"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,13 @@ class Stack:
             "REPORTS_REDIS": self.redis_url,
             "PYTHONUNBUFFERED": "1",
         }
+
+    def beside(self, name: str, *, config: str = TWO_ORGS, **settings: str) -> Stack:
+        """Another host, with a data folder and a reports.toml of its own, on this one's servers."""
+        other = Stack(self.folder / name, config=config, **(self.settings | settings))
+        other.kafka, other.redis_url = self.kafka, self.redis_url
+        other.environ |= {"REPORTS_KAFKA": self.kafka, "REPORTS_REDIS": self.redis_url}
+        return other
 
     # Starting and ending
 
@@ -156,7 +165,7 @@ class Stack:
     def is_alive(self, name: str) -> bool:
         return name in self.processes and self.processes[name].poll() is None
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
