@@ -28,6 +28,7 @@ from agents.slots import Slot
 from agents.watchdog import Watchdog
 from agents.worker import crash_on_error, keep_running
 from app import keys
+from app.configuration import fingerprints
 from app.errors import StateError
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
@@ -67,7 +68,9 @@ class Aggregator:
         self._inspector.check_session_timeout(settings)
         redis = redis_client(settings.redis, timeout_s=2.0)
         self.conditions = Conditions()
-        self.publisher = Publisher(ViewWriter(redis), self.slot.member, settings.rules, self.conditions)
+        self.publisher = Publisher(
+            ViewWriter(redis), self.slot.member, settings.rules, self.conditions, fingerprints(settings, None)
+        )
 
     async def open(self, partitions: set[int]) -> None:
         """Opens the databases of assigned partitions, and closes the others."""

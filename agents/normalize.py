@@ -28,9 +28,11 @@ from agents.engine import Chunk, Committer, EngineApp, LogRecord, create_app
 from agents.log_checks import LogInspector, check_codecs
 from agents.presence import tell_presence
 from agents.slots import Slot
+from agents.unknown_sources import UnknownSources
 from agents.watchdog import Watchdog
 from agents.worker import EXIT_CRASHED, crash_on_error, keep_running
 from app import facts as f
+from app.configuration import fingerprints
 from app.facts import FactsRecord
 from app.inflate import limit_for
 from app.normalize import DeadLetter, find_source, normalize
@@ -112,10 +114,11 @@ class Normalizer:
         """Raises ConfigError, StateError or TryLater where it can't start."""
         check_codecs()
         self.settings = settings
-        self.organisations = organisations
         self.slot = Slot(settings.data / "normalize")
         self.deliveries = Deliveries()
         self.conditions = Conditions()
+        self.unknown_sources = UnknownSources(self.conditions)
+        self.take(organisations)
         self.consumed: dict[int, int] = {}
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
@@ -136,6 +139,12 @@ class Normalizer:
             }
         )
         threading.Thread(target=self._serve, name="producer", daemon=True).start()
+
+    def take(self, organisations: Organisations) -> None:
+        """The configuration, now or anew."""
+        self.organisations = organisations
+        self.configuration = fingerprints(self.settings, organisations)
+        self.unknown_sources.reloaded(organisations)
 
     def _serve(self) -> None:
         while True:
@@ -194,6 +203,7 @@ class Normalizer:
         found = find_source(self.organisations, webhook.org, webhook.source)
         if found is None:
             bury(DeadLetter(webhook=webhook, reason="unknown source", stage="parse"))
+            self.unknown_sources.note(webhook.org, webhook.source)
             return
         organisation, source = found
         normalized = normalize(
@@ -298,6 +308,7 @@ def normalize_app(
                 settings.rules,
                 lambda: app.assigned(WEBHOOKS),
                 normalizer.conditions,
+                lambda: normalizer.configuration,
             )
         )
 
@@ -308,7 +319,7 @@ def normalize_app(
     def _reload() -> None:
         organisations = reload()
         if organisations is not None:
-            normalizer.organisations = organisations
+            normalizer.take(organisations)
             log.info("configuration read anew")
 
     @app.task  # type: ignore[untyped-decorator]

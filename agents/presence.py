@@ -1,25 +1,15 @@
-"""Tells in Redis that a worker that parses is there and what it holds (`tables.presence`).
-
-Parsing itself needs no Redis: where it can't be told, nothing else happens.
-"""
+"""Tells in Redis that a worker that parses is there and what it holds (`tables.telling`)."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Collection
-from typing import Final
-
-import msgspec
-from redis.exceptions import RedisError
+from collections.abc import Callable, Collection, Mapping
 
 from app.verdicts import Rules
 from tables.conditions import Conditions
-from tables.presence import WORKERS, presence
+from tables.presence import Presence, presence
 from tables.redis_client import redis_client
-
-TELL_S: Final = 1.0
+from tables.telling import tell
 
 
 async def tell_presence(
@@ -28,22 +18,24 @@ async def tell_presence(
     rules: Rules,
     partitions: Callable[[], Collection[int]],
     conditions: Conditions,
+    configuration: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
     """Until cancelled. `partitions`: of topic `webhooks`, as they are now."""
     since_ms = int(time.time() * 1000)
+
+    def said() -> Presence:
+        return presence(
+            rules,
+            since_ms,
+            int(time.time() * 1000),
+            role="normalize",
+            partitions=sorted(partitions()),
+            conditions=conditions.current(),
+            configuration=configuration(),
+        )
+
     redis = redis_client(redis_url, timeout_s=2.0)
     try:
-        while True:
-            said = presence(
-                rules,
-                since_ms,
-                int(time.time() * 1000),
-                role="normalize",
-                partitions=sorted(partitions()),
-                conditions=conditions.current(),
-            )
-            with contextlib.suppress(RedisError, OSError, TimeoutError):  # it is told again in a moment
-                await redis.hset(WORKERS, worker, msgspec.json.encode(said))
-            await asyncio.sleep(TELL_S)
+        await tell(redis, worker, said)
     finally:
         await redis.aclose()

@@ -19,6 +19,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -132,8 +133,10 @@ class Publisher:
         worker: str,
         rules: Rules = DEFAULT_RULES,
         conditions: Conditions | None = None,
+        configuration: Mapping[str, str] | None = None,
     ) -> None:
-        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
+        """`rules`: those of the settings, `conditions` and `configuration` the process's, for those who look at it."""
+        self._configuration = configuration
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
@@ -321,5 +324,11 @@ class Publisher:
                 round(counted / max(since, 1.0), 1),
                 now_ms,
             ),
-            presence(self._rules, self._since_ms, now_ms, conditions=self._conditions.current()),
+            presence(
+                self._rules,
+                self._since_ms,
+                now_ms,
+                conditions=self._conditions.current(),
+                configuration=self._configuration,
+            ),
         )

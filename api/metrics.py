@@ -72,6 +72,9 @@ class Metrics:
         self.hub_errors: Final = Counter(
             "hub_errors", "Failures of the live reports' own loops: each is a bug.", registry=self.registry
         )
+        self.conditions: Final = Gauge(
+            "conditions", "What living processes say is wrong, by its code.", ["code"], registry=self.registry
+        )
         self.lag_records: Final = Gauge(
             "lag_records", "Records not yet worked off.", ["topic", "partition"], registry=self.registry
         )

@@ -100,6 +100,7 @@ def _row(
     return {
         "worker": worker,
         "role": presence.role if presence else "aggregate",
+        "host": presence.host if presence and presence.host else None,
         "alive": alive,
         "at": utc_text(at_ms),
         "since": utc_text(presence.since_ms) if presence else None,
@@ -130,6 +131,7 @@ def _condition(condition: Condition) -> dict[str, object]:
         "partition": condition.partition,
         "stale": condition.reason is not None,
         "progress": condition.progress,
+        "count": condition.count,
     }
 
 

@@ -36,6 +36,7 @@ from api.live import TRANSPORT
 from api.log_positions import LogPositions
 from api.metrics import Metrics
 from api.producer import Producer
+from api.watch import Watch
 from app.errors import ConfigError
 from app.experiment import warm_up
 from app.organisations import Organisations
@@ -197,7 +198,12 @@ async def serve(settings: Settings, organisations: Organisations, sock: socket.s
                 server.context = context
                 loop.add_signal_handler(signal.SIGHUP, reload, context, missing)
                 gate.open(app)
-                await serving
+                watch = Watch(context, f"{socket.gethostname()}:{port}")
+                watch.start()
+                try:
+                    await serving
+                finally:
+                    await watch.stop()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         server.should_exit = True

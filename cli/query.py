@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,13 +23,16 @@ import uvloop
 from api.query.announcer import Announcer
 from api.query.partitions import Partitions
 from api.query.server import QueryServer
+from app.configuration import fingerprints
 from app.settings import PREFIX, Settings
 from cli.config import load_settings
 from cli.identity import identify
 from cli.listening import listen, raise_file_limit
 from cli.logs import set_up_logging
 from tables.own_files import OwnFiles
+from tables.presence import Presence, presence
 from tables.redis_client import redis_client
+from tables.telling import take_back, tell
 
 GRACE_S: Final = 1
 """What is under way is done within this time: a page looks for 50 ms."""
@@ -93,18 +97,29 @@ async def serve(settings: Settings, state: Path, sock: socket.socket, own_files:
         log_level=settings.log_level,
         log_config=None,
     )
+    name = f"{socket.gethostname()}:{sock.getsockname()[1]}"
+    since_ms = int(time.time() * 1000)
+    configuration = fingerprints(settings, None)
+
+    def said() -> Presence:
+        return presence(
+            settings.rules, since_ms, int(time.time() * 1000), role="query", configuration=configuration
+        )
+
+    telling = asyncio.create_task(tell(redis, name, said), name="presence")
     announcing = asyncio.create_task(announcer.run(), name="announcer")
     serving = asyncio.create_task(Server(config).serve([sock]), name="server")
     try:
-        # A bug in either ends the process, and its parent starts it again.
-        done, _ = await asyncio.wait((announcing, serving), return_when=asyncio.FIRST_COMPLETED)
+        # A bug in any ends the process, and its parent starts it again.
+        done, _ = await asyncio.wait((announcing, serving, telling), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        announcing.cancel()
-        serving.cancel()
-        await asyncio.gather(announcing, serving, return_exceptions=True)
+        for task in (announcing, serving, telling):
+            task.cancel()
+        await asyncio.gather(announcing, serving, telling, return_exceptions=True)
         await announcer.stop()
+        await take_back(redis, name)
         await redis.aclose()
         queries.close()
         partitions.close()

@@ -33,6 +33,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Why numbers that readers see may be wrong or old while it holds; None: they are right."""
     progress: float | None = None
     """Of what ends it by itself: 0 to 1."""
+    count: int | None = None
+    """How often it has happened, where it is one of many."""
 
 
 class Conditions:
@@ -50,6 +52,7 @@ class Conditions:
         partition: int | None = None,
         reason: str | None = None,
         progress: float | None = None,
+        count: int | None = None,
     ) -> None:
         before = self._current.get((code, partition))
         since_ms = before.since_ms if before is not None else int(self._clock() * 1000)
@@ -60,6 +63,7 @@ class Conditions:
             partition=partition,
             reason=reason,
             progress=progress,
+            count=count,
         )
         self._current[code, partition] = condition
         if before is None or any(getattr(before, name) != getattr(condition, name) for name in _SAME):

@@ -1,4 +1,4 @@
-"""What a worker tells of itself in Redis: hash `cr:workers`, worker → `Presence` as JSON, written about once a second.
+"""What a process tells of itself in Redis: hash `cr:workers`, its name → `Presence` as JSON, about once a second.
 
 It is there to be looked at (`GET /ops/workers`), and its conditions say why reports are stale. Counting doesn't use it.
 """
@@ -6,6 +6,7 @@ It is there to be looked at (`GET /ops/workers`), and its conditions say why rep
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,10 @@ class Presence(msgspec.Struct, frozen=True):
     """Of topic `webhooks`, of a worker that parses. Who counts is named by the partitions themselves (`Owner`)."""
     conditions: tuple[Condition, ...] = ()
     """What is wrong with it at the moment."""
+    host: str = ""
+    """Its machine's name."""
+    configuration: dict[str, str] = {}
+    """What it goes by, as hashes (`app.configuration`)."""
 
 
 SILENT_MS: Final = 10_000
@@ -69,7 +74,9 @@ def presence(
     role: str = "aggregate",
     partitions: Iterable[int] = (),
     conditions: tuple[Condition, ...] = (),
+    configuration: Mapping[str, str] | None = None,
 ) -> Presence:
     return Presence(
-        product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions
-    )
+        product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions,
+        socket.gethostname(), dict(configuration or {}),
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,19 @@ BREVO = """
 esp = "brevo"
 basic = ["file:{data}/keys/offers.basic"]
 """
+EXTRA = """
+[orgs.acme.sources.extra]
+esp = "postmark"
+insecure = true
+"""
+BOUNCE = {
+    "RecordType": "Delivery",
+    "MessageID": "883953f4-6105-42a2-a16a-77a8eac79483",
+    "Recipient": "john@example.com",
+    "DeliveredAt": "2026-11-05T16:33:54Z",
+    "Metadata": {"campaign_id": "extra"},
+    "ServerID": 23,
+}
 EVENT: dict[str, object] = {"type": "sent", "campaign": "spring", "at": 1_790_000_000_000}
 
 
@@ -167,3 +181,36 @@ def test_a_second_host_is_refused_until_it_has_what_it_needs(stack: World) -> No
         second.wait_ready()
         send(second, "together", 30)
         assert stack.summary("together") == second.summary("together")
+
+
+def codes(stack: Stack) -> dict[str, set[str]]:
+    """Role → what is wrong with its living processes."""
+    answer = stack.get("/ops/workers", key=stack.key())
+    found: dict[str, set[str]] = {}
+    for row in answer.json()["workers"]:
+        found.setdefault(row["role"], set()).update(one["code"] for one in row["conditions"])
+    return found
+
+
+def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) -> None:
+    assert codes(stack) == {"api": set(), "normalize": set(), "aggregate": set(), "query": set()}
+    file = TWO_ORGS + BREVO + EXTRA
+    with stack.beside("third", config=file, SECRET=(stack.data / "secret").read_text().strip()) as third:
+        shutil.copytree(stack.data / "keys", third.data / "keys")
+        third.start("api")
+        third.wait_ready()
+        answer = httpx.post(f"{third.url}/webhooks/acme/extra", json=BOUNCE, timeout=10.0, trust_env=False)
+        assert answer.status_code == 200
+        expected = {"api": {"configuration_differs"}, "normalize": {"unknown_source"}}
+        stack.wait_for(lambda: expected.items() <= codes(stack).items(), 30, "both conditions")
+        metrics = stack.get("/metrics").text
+        assert 'conditions{code="configuration_differs"} 1.0' in metrics
+        assert 'conditions{code="unknown_source"} 1.0' in metrics
+        # As it was told.
+        (stack.folder / "reports.toml").write_text(file)
+        for role in ("api", "normalize"):
+            stack.signal(role, signal.SIGHUP)
+        stack.wait_for(lambda: not any(codes(stack).values()), 30, "the end of both")
+        done = stack.run("dead", "replay", "--reason", "unknown source")
+        assert done.returncode == 0, done.stdout
+        stack.wait_for(lambda: stack.summary("extra").get("delivered") == 1, 30, "the replayed one")
