@@ -33,6 +33,7 @@ from agents.topic_watch import Check, watch_topics
 from agents.watchdog import Watchdog
 from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
+from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
 from app.installation import NumberedGap
 from app.settings import Settings
@@ -104,7 +105,7 @@ class Aggregator:
         self.aside = SetAside(state, self.conditions)
         self.publisher = Publisher(
             self._writer, self.slot.member, settings.rules, self.conditions,
-            redis_clock=clock, set_aside=self.set_aside,
+            redis_clock=clock, set_aside=self.set_aside, configuration=fingerprints(settings, None),
         )  # fmt: skip
         self._begins: dict[int, int] = {}
         self._suspected: dict[int, int] = {}

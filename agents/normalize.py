@@ -27,9 +27,11 @@ from agents.engine import Chunk, Committer, EngineApp, LogRecord, create_app
 from agents.log_checks import LogInspector, check_codecs
 from agents.presence import tell_presence
 from agents.slots import Slot
+from agents.unknown_sources import UnknownSources
 from agents.watchdog import Watchdog
 from agents.worker import EXIT_CRASHED, Follow, crash_on_error, keep_running, keep_thread
 from app import facts as f
+from app.configuration import fingerprints
 from app.facts import FactsRecord
 from app.inflate import limit_for
 from app.normalize import DeadLetter, find_source, normalize
@@ -115,10 +117,11 @@ class Normalizer:
         """Raises ConfigError, StateError or TryLater where it can't start."""
         check_codecs()
         self.settings = settings
-        self.organisations = organisations
         self.slot = Slot(settings.data / "normalize")
         self.deliveries = Deliveries()
         self.conditions = Conditions(clock.seconds)
+        self.unknown_sources = UnknownSources(self.conditions)
+        self.take(organisations)
         self.consumed: dict[int, int] = {}
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
@@ -137,6 +140,12 @@ class Normalizer:
             }
         )
         keep_thread("producer", self._serve)
+
+    def take(self, organisations: Organisations) -> None:
+        """The configuration, now or anew."""
+        self.organisations = organisations
+        self.configuration = fingerprints(self.settings, organisations)
+        self.unknown_sources.reloaded(organisations)
 
     def _serve(self) -> None:
         while True:
@@ -195,6 +204,7 @@ class Normalizer:
         found = find_source(self.organisations, webhook.org, webhook.source)
         if found is None:
             bury(DeadLetter(webhook=webhook, reason="unknown source", stage="parse"))
+            self.unknown_sources.note(webhook.org, webhook.source)
             return
         organisation, source = found
         normalized = normalize(
@@ -302,6 +312,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
                 lambda: app.assigned(WEBHOOKS),
                 normalizer.conditions,
                 clock,
+                lambda: normalizer.configuration,
             ),
         )
 
@@ -311,10 +322,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
 
     @app.task  # type: ignore[untyped-decorator]
     async def reload() -> None:
-        def take(organisations: Organisations) -> None:
-            normalizer.organisations = organisations
-
-        await background.run("reload", lambda: follow(normalizer.conditions, take))
+        await background.run("reload", lambda: follow(normalizer.conditions, normalizer.take))
 
     @app.task  # type: ignore[untyped-decorator]
     async def commit() -> None:

@@ -1,27 +1,21 @@
-"""Tells in Redis that a worker that parses is there and what it holds (`tables.presence`).
+"""Tells in Redis that a worker that parses is there and what it holds (`tables.telling`).
 
 Parsing itself needs no Redis: where it can't be told, nothing else happens.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Final
-
-import msgspec
-from redis.exceptions import RedisError
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 from app.verdicts import Rules
 from tables.conditions import Conditions
-from tables.presence import WORKERS, presence
+from tables.presence import Presence, presence
 from tables.redis_clock import RedisClock
+from tables.telling import tell
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-TELL_S: Final = 1.0
 
 
 async def tell_presence(
@@ -31,18 +25,20 @@ async def tell_presence(
     partitions: Callable[[], Collection[int]],
     conditions: Conditions,
     clock: RedisClock,
+    configuration: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
     """Until cancelled. `partitions`: of topic `webhooks`, as they are now."""
     since_ms = clock.now_ms()
-    while True:
-        said = presence(
+
+    def said() -> Presence:
+        return presence(
             rules,
             since_ms,
             clock.now_ms(),
             role="normalize",
             partitions=sorted(partitions()),
             conditions=conditions.current(),
+            configuration=configuration(),
         )
-        with contextlib.suppress(RedisError, OSError, TimeoutError):  # it is told again in a moment
-            await redis.hset(WORKERS, worker, msgspec.json.encode(said))
-        await asyncio.sleep(TELL_S)
+
+    await tell(redis, worker, said)

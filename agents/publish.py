@@ -17,7 +17,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -64,10 +64,12 @@ class Publisher:
         clock: Callable[[], float] = time.monotonic,
         redis_clock: RedisClock | None = None,
         set_aside: Callable[[int, Exception], None] | None = None,
+        configuration: Mapping[str, str] | None = None,
     ) -> None:
-        """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers.
+        """`rules`: those of the settings, `conditions` and `configuration` the process's, for those who look at it.
         `set_aside` is told of a partition whose database can't be read, and has to `remove` it."""
         self._set_aside = set_aside if set_aside is not None else _not_set_aside
+        self._configuration = configuration
         self._conditions = conditions if conditions is not None else Conditions()
         self._writer = writer
         self._worker = worker
@@ -385,6 +387,7 @@ class Publisher:
                 now_ms,
                 conditions=self._conditions.current(),
                 counters=self.counters,
+                configuration=self._configuration,
             ),
         )
 

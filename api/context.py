@@ -56,8 +56,6 @@ class Context:
     background: Background = field(default_factory=Background)
     beside: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What else runs while the process serves, by its name."""
-    since_s: float = field(default_factory=time.monotonic)
-    """When the process began, by the monotonic clock."""
     queries: Queries = field(init=False)
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)

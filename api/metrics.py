@@ -75,6 +75,9 @@ class Metrics:
             ["name"],
             registry=self.registry,
         )
+        self.conditions: Final = Gauge(
+            "conditions", "What living processes say is wrong, by its code.", ["code"], registry=self.registry
+        )
         self.lag_records: Final = Gauge(
             "lag_records", "Records not yet worked off.", ["topic", "partition"], registry=self.registry
         )

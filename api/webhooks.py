@@ -35,7 +35,7 @@ from app.errors import PoisonEvent, RejectRequest, TryLater
 from app.esps import ESPS
 from app.esps.esp import CERTIFICATE, COMMON_HEADERS, NOW, QUERY_KEY, Busy, Esp, refused
 from app.inflate import check_inflated, limit_for
-from app.organisations import Source
+from app.organisations import Organisations, Source
 from app.topics import WEBHOOKS, Webhook, webhook_headers
 
 PREFIX: Final = "/webhooks/"
@@ -66,7 +66,7 @@ class WebhookEndpoint:
             body = await read_body(scope, receive, context.settings.max_body, self._body_within_s)
             await self._take(context, source, ESPS[source.esp], scope, body)
         except RejectRequest as error:
-            status = 429 if error.status == 408 and _busy(source).status == 429 else error.status
+            status = 429 if error.status == 408 and busy_of(source).status == 429 else error.status
             headers = _extra_headers(error.status, source)
             await _refuse(send, status, error.code, error.message, headers)
             outcome = error.code
@@ -75,14 +75,14 @@ class WebhookEndpoint:
             await _refuse(send, status, "rate_limited", error.message, _retry_after(error.retry_after_s))
             outcome = "rate_limited"
         except TryLater as error:
-            busy = _busy(source)
+            busy = busy_of(source)
             await _refuse(send, busy.status, "try_later", error.message, _retry_after(busy.retry_after_s))
             outcome = "try_later"
         except ClientGone:
             outcome = "client_gone"
         except Exception:
             # A bug, which the log is told; the ESP is told to come again, for some take 500 for an end.
-            busy = _busy(source)
+            busy = busy_of(source)
             message = "something went wrong on our side, try again"
             await _refuse(send, busy.status, "internal", message, _retry_after(busy.retry_after_s))
             raise
@@ -133,11 +133,17 @@ def _check_probe(context: Context, scope: Scope) -> None:
 
 
 def _find_source(context: Context, path: str) -> Source:
-    parts = path.split("/")
-    source = context.organisations.find_source(parts[2], parts[3]) if len(parts) == 4 else None
-    if source is None or source.esp not in ESPS:
+    source = source_at(context.organisations, path)
+    if source is None:
         raise RejectRequest(404, "not_found", "there is no such webhook address")
     return source
+
+
+def source_at(organisations: Organisations, path: str) -> Source | None:
+    """The source that a webhook address belongs to."""
+    parts = path.split("/")
+    source = organisations.find_source(parts[2], parts[3]) if len(parts) == 4 else None
+    return source if source is not None and source.esp in ESPS else None
 
 
 async def _verify(context: Context, source: Source, esp: Esp, scope: Scope, body: bytes) -> None:
@@ -168,7 +174,7 @@ def kept_headers(raw: _RawHeaders, esp: Esp) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _busy(source: Source | None) -> Busy:
+def busy_of(source: Source | None) -> Busy:
     """What makes the source's ESP come again."""
     return ESPS[source.esp].busy if source is not None else Busy()
 

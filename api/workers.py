@@ -6,16 +6,12 @@ Rules:
   `api.log_positions`.)
 - One that was silent for `SILENT_MS` is shown as not alive, and forgotten after `FORGOTTEN_MS`. `away` names the
   partitions whose holder is silent or unknown: what comes in for them is counted when somebody has taken them over.
-- An API process and a query process are among them while something is wrong with them.
 - A partition goes on with the verdict rules that it was counted by; `rebuild_needed` says that its worker's settings
   have others.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -32,7 +28,7 @@ from app.shapes_operations import Workers
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
 from tables.conditions import Condition
-from tables.presence import SILENT_MS, WORKERS, Presence, presence
+from tables.presence import SILENT_MS, WORKERS, Presence
 from tables.redis_clock import time_ms
 from tables.views import DELAYS, OWNERS, Delays, Owner
 
@@ -92,21 +88,8 @@ def workers_document(context: Context, said: Told) -> dict[str, object]:
             away -= {partition for partition, owner in own.items() if owner.at_ms > now_ms - SILENT_MS}
         if own or max(signs) > now_ms - FORGOTTEN_MS:
             rows.append(_row(worker, own, presence, delays, alive=alive, at_ms=max(signs)))
-    if own_row := _own_row(context):
-        rows.append(own_row)
     rows.sort(key=lambda row: (row["role"], row["worker"]))
     return {"workers": rows, "away": sorted(away)}
-
-
-def _own_row(context: Context) -> dict[str, Any] | None:
-    """This API process, while something is wrong with it."""
-    wrong = context.conditions.current()
-    if not wrong:
-        return None
-    now_ms = int(context.clock() * 1000)
-    since_ms = now_ms - int((time.monotonic() - context.since_s) * 1000)
-    said = presence(context.settings.rules, since_ms, now_ms, role="api", conditions=wrong)
-    return _row(f"api-{socket.gethostname()}-{os.getpid()}", {}, said, None, alive=True, at_ms=now_ms)
 
 
 def _row(
@@ -121,6 +104,7 @@ def _row(
     return {
         "worker": worker,
         "role": presence.role if presence else "aggregate",
+        "host": presence.host if presence and presence.host else None,
         "alive": alive,
         "at": utc_text(at_ms),
         "since": utc_text(presence.since_ms) if presence else None,
@@ -151,6 +135,7 @@ def _condition(condition: Condition) -> dict[str, object]:
         "partition": condition.partition,
         "stale": condition.reason is not None,
         "progress": condition.progress,
+        "count": condition.count,
     }
 
 

@@ -72,11 +72,15 @@ class Condition(TypedDict):
     """Whether it makes all reports stale."""
     progress: float | None
     """Of what ends it by itself, from 0 to 1."""
+    count: int | None
+    """How often it has happened, where it is one of many."""
 
 
 class Worker(TypedDict):
     worker: str
     role: str
+    host: str | None
+    """Its machine's name; null where it doesn't say."""
     alive: bool
     at: str
     """The last sign of life."""

@@ -20,7 +20,6 @@ from app.settings import Settings
 from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import FIRST_DAY, summary_of
-from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tables.redis_client import redis_client
 from tables.view_writer import Update, ViewWriter
@@ -47,8 +46,7 @@ ASKED = {
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         asyncio.run(_publish(stack.redis_url, settings))
         stack.start("api")
         stack.start("normalize")

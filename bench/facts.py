@@ -9,7 +9,6 @@ from pathlib import Path
 from app.settings import Settings
 from bench.figure import Figure
 from bench.traffic import Encoded, fill, normalised
-from cli.topics import ensure_topics
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -26,8 +25,7 @@ TIMEOUT_S = 180.0
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         written = fill(settings.kafka, normalised(settings, FACTS))
         rate, seconds = _drain(stack, written)
     alone = fold_alone(settings, folder / "fold", list(normalised(settings, FOLD_FACTS)))

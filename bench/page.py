@@ -19,7 +19,6 @@ from app.keys import campaign_key
 from app.settings import Settings
 from bench.figure import Figure
 from bench.large import CITIES, DAYS, LINKS, Campaign, Numbers
-from cli.topics import ensure_topics
 from tables.redis_client import redis_client
 from tables.view_writer import ViewWriter
 from tables.views import NUMBERS, SECTIONS, Fence
@@ -50,8 +49,7 @@ _SHOWN: Final = (
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         campaign = Campaign(campaign_key(settings.secret, OrgId("acme"), "large"), "acme", "large")
         stack.start("api")
         stack.wait_ready()

@@ -29,7 +29,6 @@ from app.settings import Settings
 from app.user_agents import agent_id
 from bench import beside
 from bench.figure import Figure, percentile
-from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tables import paging
 from tables.cache import RecipientCache
@@ -199,8 +198,7 @@ async def _publish(folder: Path, settings: Settings, url: str) -> None:
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         state = stack.data / "state"
         state.mkdir(parents=True)
         began = time.monotonic()

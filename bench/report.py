@@ -18,7 +18,6 @@ from app.settings import Settings
 from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import CITIES, DAYS, LINKS, Campaign, Numbers
-from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tables.redis_client import redis_client
 from tables.view_writer import ViewWriter
@@ -33,8 +32,7 @@ SUMMARIES = 3_000
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         sizes = asyncio.run(_publish(stack.redis_url, settings))
         stack.start("api")
         stack.start("normalize")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bench.figure import Figure, percentile
 from bench.traffic import fill, mailing
-from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tests.support.stack import Stack
 
@@ -21,8 +20,7 @@ WARM_UP = 200
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         fill(settings.kafka, itertools.chain(*(mailing(settings, name, n) for name, n in RECIPIENTS.items())))
         stack.start("api")
         stack.start("aggregate")

@@ -26,7 +26,6 @@ from app.facts import Detail, Entry, Fact, FactsRecord, encode
 from app.settings import Settings
 from bench.figure import Figure, percentile
 from bench.pages import PER_RECORD, PROCESSES, _open, _publish
-from cli.topics import ensure_topics
 from cli.traffic.client import Connection, address_of
 from tables.sketches import Sketch, Union
 from tests.support.stack import Stack
@@ -51,8 +50,7 @@ def opens() -> NDArray[np.int64]:
 def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         state = stack.data / "state"
         state.mkdir(parents=True)
         with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.errors import StateError
+from app.errors import TryLater
 from app.settings import PREFIX, Settings
 
 POLL_S = 0.05
@@ -47,7 +47,7 @@ def read_address(data: Path, server: str) -> str:
 def wait_for_addresses(
     settings: Settings, timeout_s: float = 60.0, servers: Sequence[str] = ("kafka", "redis")
 ) -> Settings:
-    """The settings with `kafka` and `redis` filled in. Raises StateError when one isn't there in time."""
+    """The settings with `kafka` and `redis` filled in. Raises TryLater when one isn't there in time."""
     deadline = time.monotonic() + timeout_s
     found: dict[str, str] = {}
     for server in servers:
@@ -55,9 +55,10 @@ def wait_for_addresses(
             continue
         while not (address := read_address(settings.data, server)):
             if time.monotonic() >= deadline:
-                raise StateError(
+                raise TryLater(
+                    1,
                     f"{PREFIX}{server.upper()} is not set and no own server runs with the data folder {settings.data}: "
-                    f"start `reports {server}` or `reports up`"
+                    f"start `reports {server}` or `reports up`",
                 )
             time.sleep(POLL_S)
         found[server] = address

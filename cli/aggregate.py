@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from cli.addresses import wait_for_addresses
+from cli.identity import identify
 from cli.role_configuration import begin_role
 from cli.topic_checks import differences
-from cli.topics import ensure_topics
 
 
 @click.command()
@@ -21,8 +20,7 @@ from cli.topics import ensure_topics
 def command(state: Path | None) -> None:
     """Count facts: topic facts to the partition databases and the views in Redis."""
     configuration = begin_role(only_settings=True)
-    settings = wait_for_addresses(configuration.settings)
-    ensure_topics(settings)
+    settings = configuration.settle(identify(configuration.settings, state=state, wait_s=None))
     # Faust takes a second to import: after the checks, so that their errors are there at once.
     from agents.aggregate import aggregate_app
     from agents.worker import run

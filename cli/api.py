@@ -1,6 +1,8 @@
 """`reports api`: one process that takes webhooks, answers reports and feeds event streams.
 
 Rules:
+- It listens at once. Until Kafka has said which installation this is (`cli.identity`), webhooks get what makes their
+  ESP come again (`api.gate`).
 - It starts without Redis: webhooks are taken all the same, reports are answered once it is there.
 - SIGTERM and SIGINT: no new connections, streams end at once, requests under way get `GRACE_S`, then the process ends.
 - SIGHUP reads the configuration anew (`cli.role_configuration`): organisations, keys and sources.
@@ -13,9 +15,10 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar, cast
 
 import click
 import uvicorn
@@ -24,32 +27,36 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
 from api.context import Context
+from api.gate import Gate
 from api.hub import LiveHub
 from api.lag import LagMonitor
 from api.live import TRANSPORT
 from api.log_positions import LogPositions
 from api.metrics import Metrics
 from api.producer import Producer
+from api.watch import Watch
+from app.experiment import warm_up
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import RECORD_OVERHEAD
-from cli.addresses import wait_for_addresses
+from cli.identity import identify
 from cli.listening import BACKLOG, listen, raise_file_limit
 from cli.role_configuration import RoleConfiguration, begin_role
-from cli.topics import ensure_topics
 from tables.background import Background
 from tables.conditions import Conditions
 from tables.redis_client import redis_client
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.views import ViewReader
 
-WAIT_S: Final = 60.0
 GRACE_S: Final = 5
 KEEP_ALIVE_S: Final = 75
 """Longer than proxies and ESPs keep an idle connection: who closes first must not be us, just when a request comes."""
 MAX_HEAD_BYTES: Final = 1024 * 1024 + 64 * 1024
 """Of a request's line and headers: a signature of a megabyte is still told that it is wrong."""
 _TOO_LARGE: Final = b'{"error":"headers_too_large","message":"the request\'s headers are too large"}'
+
+
+_Result = TypeVar("_Result")
 
 
 class Protocol(HttpToolsProtocol):
@@ -92,9 +99,8 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """uvicorn waits for open requests before it tells the application; streams have to end before that."""
 
-    def __init__(self, config: uvicorn.Config, context: Context) -> None:
-        super().__init__(config)
-        self._context = context
+    context: Context | None = None
+    """Once the installation is known."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,7 +115,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._context.hub.end_all("shutdown")
+        if self.context is not None:
+            self.context.hub.end_all("shutdown")
         await super().shutdown(sockets)
 
 
@@ -117,13 +124,16 @@ class Server(uvicorn.Server):
 def command() -> None:
     """Take webhooks and answer reports."""
     configuration = begin_role()
-    settings = configuration.settings
-    with listen(settings) as sock:
-        settings = wait_for_addresses(settings, WAIT_S)
-        ensure_topics(settings)
+    with listen(configuration.settings) as sock:
         raise_file_limit()
-        clock = measured_clock(settings.redis)
-        uvloop.run(serve(settings, configuration, clock, sock))
+        uvloop.run(serve(configuration, sock))
+
+
+def prepare(configuration: RoleConfiguration) -> tuple[Settings, RedisClock]:
+    """What the application is made of; blocks until the installation is known. Raises StateError and ConfigError."""
+    settings = configuration.settle(identify(configuration.settings, wait_s=None))
+    warm_up()  # here, where it keeps no webhook waiting
+    return settings, measured_clock(settings.redis)
 
 
 def make_context(settings: Settings, organisations: Organisations, clock: RedisClock) -> Context:
@@ -159,10 +169,55 @@ def make_context(settings: Settings, organisations: Organisations, clock: RedisC
     )
 
 
-async def serve(
-    settings: Settings, configuration: RoleConfiguration, clock: RedisClock, sock: socket.socket
-) -> None:
-    context = make_context(settings, configuration.organisations, clock)
+async def serve(configuration: RoleConfiguration, sock: socket.socket) -> None:
+    """Serves until a signal."""
+    # Which ESP a source is of: as long as the installation is not known, that is all there is to know.
+    gate = Gate(configuration.organisations)
+    config = uvicorn.Config(
+        gate,
+        loop="none",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        backlog=BACKLOG,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        log_level=configuration.settings.log_level,
+        log_config=None,
+    )
+    server = Server(config)
+    host, port = sock.getsockname()[:2]
+    click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+    sys.stdout.flush()
+    serving = asyncio.create_task(server.serve([sock]), name="server")
+    preparing = in_thread(partial(prepare, configuration))
+    try:
+        await asyncio.wait((serving, preparing), return_when=asyncio.FIRST_COMPLETED)
+        if preparing.done():
+            settings, clock = preparing.result()
+            context = make_context(settings, configuration.organisations, clock)
+            watch = Watch(context, f"{socket.gethostname()}:{port}")
+            context.beside = beside(context, configuration, clock, watch)
+            app = create_app(context)
+            async with app.router.lifespan_context(app):
+                server.context = context
+                gate.open(app)
+                try:
+                    await serving
+                finally:
+                    await watch.stop()
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def beside(
+    context: Context, configuration: RoleConfiguration, clock: RedisClock, watch: Watch
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What runs while the process serves."""
 
     def take(organisations: Organisations) -> None:
         context.organisations = organisations
@@ -171,26 +226,32 @@ async def serve(
         seen = context.producer.kafka_time
         return None if seen is None else seen.kafka_s - clock.at(seen.at_s)
 
-    context.beside = {
+    return {
         "reload": partial(configuration.follow, context.conditions, take),
         "clock": partial(keep_time, context.redis, clock, context.conditions, kafka_off_s),
+        "presence": watch.tell,
+        "watch": watch.run,
     }
-    config = uvicorn.Config(
-        create_app(context),
-        loop="none",
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        backlog=BACKLOG,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-        log_level=settings.log_level,
-        log_config=None,
-    )
-    host, port = sock.getsockname()[:2]
-    click.echo(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-    sys.stdout.flush()
-    await Server(config, context).serve([sock])
+
+
+def in_thread(function: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """Runs it in a thread that nobody waits for when the process ends: an executor's would be waited for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(cast(_Result, result))
+
+    def run() -> None:
+        result: _Result | None = None
+        caught: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  # whoever awaits it raises it
+            caught = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, caught)
+
+    threading.Thread(target=run, name=getattr(function, "__name__", "prepare"), daemon=True).start()
+    return future

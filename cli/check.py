@@ -14,6 +14,7 @@ from app.organisations import Organisations
 from app.settings import Settings, settings_from
 from cli.config import (
     ConfigFile,
+    Missing,
     SecretResolver,
     ensure_data_folder,
     load_configuration,
@@ -55,7 +56,7 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
     if isinstance(file, ConfigError):
         return wrong, [], ""
     try:
-        settings, organisations = load_configuration(environ, make=False, file=file)
+        settings, organisations = load_configuration(environ, file=file)
     except ConfigError as error:
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
@@ -75,11 +76,11 @@ def _complaints(environ: Mapping[str, str], file: ConfigFile | ConfigError) -> I
         if isinstance(table, dict):
             for name in table:
                 yield from _complaint(partial(settings_from, {}, {name: table[name]}))
-        settings = load_settings(environ, make=False, file=file)
+        settings = load_settings(environ, file=file)
     except ConfigError as error:
         yield str(error)
         return
-    resolver = SecretResolver(environ, settings, make=False)
+    resolver = SecretResolver(environ, settings, Missing.PRETEND)
     for part in _parts(document):
         yield from _complaint(partial(read_organisations, part, resolver))
 

@@ -3,22 +3,25 @@
 Rules:
 - `env:NAME` is a variable of the environment. `file:PATH` is a file, relative to the folder of reports.toml, without
   the white space at its ends; `{data}` at the start of PATH stands for the data folder.
-- A file `{data}/keys/NAME` that isn't there is made at the first start with a random secret (hexadecimal, so that it
-  is base64 too: Resend's are), `{data}/keys/NAME.basic` as `webhook:` and a random password. `{data}/keys/NAME.pub` is
+- A file `{data}/keys/NAME` that isn't there is made with a random secret (hexadecimal, so that it is base64 too:
+  Resend's are), `{data}/keys/NAME.basic` as `webhook:` and a random password. `{data}/keys/NAME.pub` is
   made as an ECDSA P-256 public key (base64 of its SubjectPublicKeyInfo, as SendGrid shows it), `NAME.rsa.pub` as an RSA
   one (Postal's), the private half beside it as `NAME.key` or `NAME.rsa.key` (PEM), for the traffic of `reports demo`
-  and `reports load`. Only in that folder: any other missing file is an error.
-- The installation's secret is `REPORTS_SECRET`, or is made once in `{data}/secret`.
+  and `reports load`. Only in that folder, and only by a role whose data folder made the installation (`Missing`): on
+  any other host the keys would be others than those of the senders. Any other missing file is an error.
+- The installation's secret is `REPORTS_SECRET` or stands in `{data}/secret`; `cli.identity` makes and fills it in.
 - What is made has mode 0600 and appears at once (a link), so that roles that start together agree on it.
 """
 
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +32,19 @@ from app.esps import ESPS
 from app.organisations import Organisations, parse_organisations
 from app.settings import PREFIX, Settings, settings_from
 
+log = logging.getLogger("reports.config")
+
 DATA_MARK = "{data}/"
+SECRET_FILE = "secret"  # noqa: S105
+
+
+class Missing(Enum):
+    """What becomes of a key file of the data folder that is named and isn't there."""
+
+    PRETEND = "pretend"
+    """It is made up for this call only, and nothing is written: for who needs to know all but the secrets."""
+    REFUSE = "refuse"
+    MAKE = "make"
 
 
 class ConfigFile(NamedTuple):
@@ -40,17 +55,19 @@ class ConfigFile(NamedTuple):
 
 
 def load_configuration(
-    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
+    environ: Mapping[str, str] | None = None,
+    *,
+    missing: Missing = Missing.PRETEND,
+    file: ConfigFile | None = None,
 ) -> tuple[Settings, Organisations]:
-    """Settings and organisations. With `make` false nothing is written: what would be made is there for this call only.
+    """Settings and organisations.
 
     `file`: taken as if it stood in the place of the one that the settings name. Raises ConfigError, one line that
     names the setting.
     """
     environ = os.environ if environ is None else environ
-    settings, document = _load(environ, make, file)
-    resolver = SecretResolver(environ, settings, make)
-    return settings, read_organisations(document, resolver)
+    settings, document = _load(environ, file)
+    return settings, read_organisations(document, SecretResolver(environ, settings, missing))
 
 
 def read_organisations(
@@ -64,15 +81,13 @@ def read_organisations(
     return organisations
 
 
-def load_settings(
-    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
-) -> Settings:
-    """Only the settings, for roles that know no organisation (the own servers)."""
-    return _load(os.environ if environ is None else environ, make, file)[0]
+def load_settings(environ: Mapping[str, str] | None = None, *, file: ConfigFile | None = None) -> Settings:
+    """Only the settings. Nothing is written; whoever needs the data folder makes it (`ensure_data_folder`)."""
+    return _load(os.environ if environ is None else environ, file)[0]
 
 
 def load_for_settings(
-    environ: Mapping[str, str] | None = None, *, make: bool = True, file: ConfigFile | None = None
+    environ: Mapping[str, str] | None = None, *, file: ConfigFile | None = None
 ) -> tuple[Settings, bool]:
     """The settings, and whether all of the file could be judged; for roles that know no organisation and heed SIGHUP.
 
@@ -80,8 +95,8 @@ def load_for_settings(
     of webhooks need not be on their host. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
-    settings, document = _load(environ, make, file)
-    resolver = SecretResolver(environ, settings, make)
+    settings, document = _load(environ, file)
+    resolver = SecretResolver(environ, settings, Missing.PRETEND)
     absent: list[str] = []
 
     def resolve(reference: str) -> bytes:
@@ -97,20 +112,30 @@ def load_for_settings(
     return settings, not absent
 
 
-def _load(
-    environ: Mapping[str, str], make: bool, file: ConfigFile | None = None
-) -> tuple[Settings, dict[str, object]]:
+def _load(environ: Mapping[str, str], file: ConfigFile | None) -> tuple[Settings, dict[str, object]]:
     path = config_path(environ)
     document = parse_toml(file or read_file(path))
     table = document.get("settings", {})
     if not isinstance(table, dict):
         raise ConfigError("settings", "must be a table")
     settings = settings_from(environ, table)
-    data = settings.data.absolute()
-    if make:
-        ensure_data_folder(data)
-    secret = settings.secret or _made_once(data / "secret", lambda: secrets.token_hex(32).encode(), make)
-    return msgspec.structs.replace(settings, data=data, config=path.absolute(), secret=secret), document
+    return msgspec.structs.replace(settings, data=settings.data.absolute(), config=path.absolute()), document
+
+
+def stored_secret(settings: Settings) -> bytes:
+    """The installation's secret as this host knows it; empty where it doesn't. Raises ConfigError."""
+    path = settings.data / SECRET_FILE
+    if settings.secret:
+        return settings.secret
+    try:
+        secret = path.read_bytes().strip()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {_reason(error)}") from None
+    if not secret:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} is empty")
+    return secret
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -140,7 +165,7 @@ def parse_toml(file: ConfigFile) -> dict[str, object]:
 
 def ensure_data_folder(data: Path) -> None:
     """Make the data folder and see that it can be written to; ConfigError if not."""
-    probe = data / f".probe-{os.getpid()}"
+    probe = data / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         data.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -156,11 +181,11 @@ def _reason(error: Exception) -> str:
 class SecretResolver:
     """Gives the bytes behind `env:…` and `file:…`; LookupError says what is missing."""
 
-    def __init__(self, environ: Mapping[str, str], settings: Settings, make: bool) -> None:
+    def __init__(self, environ: Mapping[str, str], settings: Settings, missing: Missing) -> None:
         self._environ = environ
         self._folder = settings.config.parent
         self._data = settings.data
-        self._make = make
+        self._missing = missing
 
     def __call__(self, reference: str) -> bytes:
         scheme, _, rest = reference.partition(":")
@@ -181,7 +206,12 @@ class SecretResolver:
                 raise LookupError(f"the file {path} is not there") from None
         except OSError as error:
             raise LookupError(f"the file {path} can't be read: {_reason(error)}") from None
-        return _made_key(path, self._make)
+        if self._missing is Missing.REFUSE:
+            raise LookupError(
+                f"the file {path} is not there, and only the host that made the installation makes it: copy it from "
+                "there, or name the secret as env:… or as another file"
+            )
+        return _made_key(path, self._missing is Missing.MAKE)
 
 
 def _made_key(path: Path, make: bool) -> bytes:
@@ -228,6 +258,7 @@ def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
                     file.flush()
                     os.fsync(file.fileno())
                 os.link(draft, path)
+                log.warning("the key %s was not there and is made now", path)
             except FileExistsError:
                 pass
             finally:

@@ -36,6 +36,7 @@ from app.settings import Settings
 from app.times import utc_text
 from app.topics import DEAD, WEBHOOKS, webhook_headers
 from cli.config import load_settings
+from cli.identity import identify
 from cli.log_writer import LogWriter, kafka_of
 from cli.moments import Moment
 from cli.progress import Progress
@@ -214,7 +215,7 @@ def _replay(
     letters: DeadLetters, settings: Settings, ids: list[int] | IdSet, changed: bytes | None
 ) -> tuple[int, int]:
     """How many were sent, and how many could not be."""
-    writer = LogWriter(kafka_of(settings), settings.max_body)
+    writer = LogWriter(identify(settings, servers=("kafka",)).settings.kafka, settings.max_body)
     done: list[int] = []
     sent = lost = 0
 

@@ -22,10 +22,9 @@ from app.keys import campaign_key
 from app.organisations import Organisations
 from app.settings import PREFIX, Settings
 from app.topics import FACTS
-from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
+from cli.identity import identify
 from cli.log_writer import LogWriter
-from cli.topics import ensure_topics
 from tables.redis_client import redis_client
 from tables.views import ViewReader
 
@@ -45,12 +44,11 @@ def command(address: str, org: str | None) -> int:
     address = address.strip()
     if problem := address_problem(address):
         raise click.UsageError(problem.replace("recipient", "ADDRESS", 1))
-    settings = wait_for_addresses(settings, timeout_s=10.0)
+    settings = identify(settings).settings
     try:
         campaigns = asyncio.run(_campaigns(settings, owner))
     except RedisError as error:
         raise StateError(f"Redis, which knows the campaigns, can't be read: {error}") from None
-    ensure_topics(settings)
     writer = LogWriter(settings.kafka, settings.max_body)
     now_ms = time.time_ns() // 1_000_000
     for partition, record in erased_records(

@@ -31,8 +31,8 @@ from app.organisations import Organisations
 from app.settings import Settings
 from app.summary import Count
 from app.verdicts import VERDICT_NAMES
-from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
+from cli.identity import identify
 from cli.moments import Moment as MomentType
 from cli.progress import Progress
 from cli.verifier.stored import Owner, owners
@@ -147,7 +147,8 @@ def events(
 
 def _configured(org: str | None) -> tuple[Settings, str]:
     settings, organisations = load_configuration()
-    return settings, _org_of(organisations, org)
+    owner = _org_of(organisations, org)
+    return identify(settings).settings, owner
 
 
 def _org_of(organisations: Organisations, named: str | None) -> str:
@@ -178,7 +179,6 @@ def _link(text: str | None) -> int | None:
 
 
 def _export(settings: Settings, asked: Asked, name: str, output: Path | None, packed: bool) -> int:
-    settings = wait_for_addresses(settings, 10.0, ("redis",))
     paths = _paths(settings)
     with contextlib.ExitStack() as stack:
         # Nothing here makes cycles, and looking for them takes a fifth of the time.

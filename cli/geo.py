@@ -65,7 +65,7 @@ Say = Callable[[str], None]
 @click.command()
 def command() -> None:
     """Fetch the City database that comes along, unless it is there already or another one is set."""
-    settings = load_settings(make=False)
+    settings = load_settings()
     if settings.geoip:
         click.echo(f"{PREFIX}GEOIP is set to {settings.geoip}: nothing to fetch")
         return

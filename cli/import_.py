@@ -38,7 +38,8 @@ from app.normalize import find_source
 from app.organisations import Organisations, Source
 from app.topics import WEBHOOKS, Webhook, webhook_headers
 from cli.config import load_configuration
-from cli.log_writer import LogWriter, kafka_of
+from cli.identity import identify
+from cli.log_writer import LogWriter
 from cli.moments import Moment, moment_ms
 from cli.progress import Progress
 
@@ -104,11 +105,12 @@ def command(name: str, files: tuple[Path, ...], each: Each | None, received_at_m
     """
     settings, organisations = load_configuration()
     source = source_of(organisations, name)
+    settings = identify(settings, servers=("kafka",)).settings
     now_ms = time.time_ns() // 1_000_000
     default_ms = now_ms if received_at_ms is None else received_at_ms
     bad = 0
     total = sum(_count(path, each) for path in files)
-    writer = LogWriter(kafka_of(settings), settings.max_body)
+    writer = LogWriter(settings.kafka, settings.max_body)
     with Progress("bodies", total) as progress:
         done = 0
         for path in files:

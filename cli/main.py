@@ -1,7 +1,7 @@
 """The `reports` command: a table of commands, each imported only when it is called.
 
 Exit status: 0; 1 a command found a difference or a bug showed itself; 2 used or configured wrongly; 3 what is on disk
-or in the log is not what was left there. 2 and 3 print one line on standard error.
+or in the log is not what was left there, or Kafka or Redis doesn't answer. 2 and 3 print one line on standard error.
 """
 
 from __future__ import annotations

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import click
 
-from cli.addresses import wait_for_addresses
+from cli.identity import identify
 from cli.role_configuration import begin_role
-from cli.topics import ensure_topics
 
 
 @click.command()
 def command() -> None:
     """Turn webhooks into facts: topic webhooks to topic facts, dead letters to webhooks.dead."""
     configuration = begin_role()
-    settings = wait_for_addresses(configuration.settings)
-    ensure_topics(settings)
+    settings = configuration.settle(identify(configuration.settings, wait_s=None))
     # Faust takes a second to import: after the checks, so that their errors are there at once.
     from agents.normalize import normalize_app
     from agents.worker import run

@@ -1,6 +1,7 @@
 """`reports query`: reads the partition databases beside their worker, for the API's pages of recipients and events.
 
-It needs Redis to be found by the API, and no Kafka. One per state folder; a second one does no harm.
+It needs Redis to be found by the API, and Kafka only at its start, to see which installation this is. One per state
+folder; a second one does no harm.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ from api.query.announcer import Announcer
 from api.query.exports import COMMAND
 from api.query.partitions import Partitions
 from api.query.server import QueryServer
+from app.configuration import fingerprints
 from app.settings import PREFIX, Settings
-from cli.addresses import wait_for_addresses
+from cli.identity import identify
 from cli.leash import leashed
 from cli.listening import listen, raise_file_limit
 from cli.role_configuration import Follow, begin_role
 from tables.background import Background
 from tables.conditions import Conditions
 from tables.own_files import OwnFiles
+from tables.presence import Presence, presence
 from tables.redis_client import redis_client
 from tables.redis_clock import RedisClock, keep_time, measured_clock
+from tables.telling import take_back, tell
 
-WAIT_S: Final = 60.0
 GRACE_S: Final = 1
 """What is under way is done within this time: a page looks for 50 ms."""
 KEEP_ALIVE_S: Final = 300
@@ -50,7 +53,7 @@ def command(state: Path | None) -> None:
     configuration = begin_role(only_settings=True)
     settings = configuration.settings
     with listen(msgspec.structs.replace(settings, http=settings.query), f"{PREFIX}QUERY") as sock:
-        settings = wait_for_addresses(settings, WAIT_S, ("redis",))
+        settings = configuration.settle(identify(settings, state=state, wait_s=None))
         raise_file_limit()  # a reader holds all files of its databases open
         with OwnFiles() as files:
             clock = measured_clock(settings.redis)
@@ -86,9 +89,7 @@ async def serve(
     partitions = Partitions(state, settings.secret, own_files)
     queries = QueryServer(partitions, settings.secret, leashed(signal.SIGKILL, [*COMMAND]))
     redis = redis_client(settings.redis)
-    announcer = Announcer(
-        redis, partitions, state, url_of(sock), clock=clock, conditions=conditions, rules=settings.rules
-    )
+    announcer = Announcer(redis, partitions, state, url_of(sock), clock=clock)
     config = uvicorn.Config(
         queries.app(),
         loop="none",
@@ -103,8 +104,23 @@ async def serve(
         log_level=settings.log_level,
         log_config=None,
     )
+    name = f"{socket.gethostname()}:{sock.getsockname()[1]}"
+    since_ms = clock.now_ms()
+    configuration = fingerprints(settings, None)
+
+    def said() -> Presence:
+        return presence(
+            settings.rules,
+            since_ms,
+            clock.now_ms(),
+            role="query",
+            conditions=conditions.current(),
+            configuration=configuration,
+        )
+
     beside = [
         background.task("announcer", announcer.run),
+        background.task("presence", lambda: tell(redis, name, said)),
         background.task("clock", lambda: keep_time(redis, clock, conditions)),
         # Only settings are of use here, and these take effect with the next start.
         background.task("reload", lambda: follow(conditions, lambda _: None)),
@@ -116,6 +132,7 @@ async def serve(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await announcer.stop()
+        await take_back(redis, name)
         await redis.aclose()
         await queries.close()
         partitions.close()

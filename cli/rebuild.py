@@ -16,8 +16,8 @@ from redis import RedisError
 from rich.console import Console
 
 from app.errors import StateError
-from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
 from tables.rebuilds import Request, write_request
@@ -34,7 +34,7 @@ POLL_S = 0.25
 @click.option("--wait", default=3600.0, show_default=True, help="Seconds to wait for the workers; 0: don't.")
 def command(*, from_log: bool, wait: float) -> int:
     """Make sums, sections and index anew from the recipients, by the verdict rules of the settings."""
-    settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    settings = identify(load_settings()).settings
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
     except RedisError as error:

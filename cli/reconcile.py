@@ -27,8 +27,8 @@ from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
 from app.fold import log_key, place_of
 from app.keys import secret_fingerprint
 from app.settings import PREFIX
-from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.compare import Comparison
 from cli.verifier.stored import Owner, owners
@@ -52,7 +52,7 @@ _NAMES_OF = {b.POSITION: b.LINK, b.HOME: b.COUNTRY}
 @click.argument("campaign", required=False)
 def command(campaign: str | None) -> int:
     """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
-    settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    settings = identify(load_settings()).settings
     try:
         owned = asyncio.run(_owners(settings.redis))
     except RedisError as error:

@@ -26,12 +26,14 @@ from app.settings import PREFIX, Settings, settings_from
 from cli import hangup
 from cli.config import (
     ConfigFile,
+    Missing,
     config_path,
     load_configuration,
     load_for_settings,
     parse_toml,
     read_file,
 )
+from cli.identity import Identified
 from cli.logs import set_up_logging
 from tables.conditions import Conditions
 
@@ -48,26 +50,44 @@ class RoleConfiguration:
     """`settings` and `organisations` (none where only settings are wanted) as this process has them."""
 
     def __init__(
-        self, environ: Mapping[str, str] | None = None, *, only_settings: bool = False, keep: bool = True
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        only_settings: bool = False,
+        keep: bool = True,
+        missing: Missing = Missing.PRETEND,
     ) -> None:
-        """Raises ConfigError. `keep`: whether what is accepted is copied."""
+        """Raises ConfigError. `keep`: whether what is accepted is copied, once the installation is known (`settle`)."""
         self._environ = os.environ if environ is None else environ
         self._only_settings = only_settings
         self._keep = keep
+        self._missing = missing
         self.refusal: str | None = None
         """What is wrong with the file, where this process doesn't run on it."""
+        self.settings, self.organisations = self._begin()
+        self._first = self.settings
+
+    def _begin(self) -> tuple[Settings, Organisations]:
         path = config_path(self._environ)
         try:
-            self.settings, self.organisations = self._accept(path)
+            return self._accept(path)
         except ConfigError as error:
-            self.settings, self.organisations = self._of_copy(path, error)
+            found = self._of_copy(path, error)
             self.refusal = str(error)
+            return found
+
+    def settle(self, found: Identified) -> Settings:
+        """The installation is known, and with it what becomes of keys that are not there: gives the settings to run
+        with. Raises ConfigError."""
+        self._missing, self.refusal = found.missing, None
+        self.settings, self.organisations = self._begin()
         self._first = self.settings
+        return found.settings
 
     def _accept(self, path: Path) -> tuple[Settings, Organisations]:
         file = read_file(path)
         settings, organisations, whole = self._judge(file)
-        if self._keep:
+        if self._keep and self._missing is not Missing.PRETEND:
             _keep(settings.data / "run" / (ACCEPTED if whole else ACCEPTED_SETTINGS), file.text)
         return settings, organisations
 
@@ -75,7 +95,7 @@ class RoleConfiguration:
         if self._only_settings:
             settings, whole = load_for_settings(self._environ, file=file)
             return settings, Organisations(), whole
-        return *load_configuration(self._environ, file=file), True
+        return *load_configuration(self._environ, missing=self._missing, file=file), True
 
     def _of_copy(self, path: Path, refused: ConfigError) -> tuple[Settings, Organisations]:
         """What was accepted last. Raises the refusal where there is nothing, or where that is no good either."""
@@ -151,9 +171,11 @@ def settings_beside(environ: Mapping[str, str] | None = None) -> Settings:
     return _said(RoleConfiguration(environ, only_settings=True, keep=False)).settings
 
 
-def configuration_beside(environ: Mapping[str, str] | None = None) -> tuple[Settings, Organisations]:
+def configuration_beside(
+    environ: Mapping[str, str] | None = None, *, missing: Missing = Missing.PRETEND
+) -> tuple[Settings, Organisations]:
     """The same with the organisations."""
-    configuration = _said(RoleConfiguration(environ, keep=False))
+    configuration = _said(RoleConfiguration(environ, keep=False, missing=missing))
     return configuration.settings, configuration.organisations
 
 

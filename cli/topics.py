@@ -19,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -35,7 +35,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from app.errors import StateError
+from app.errors import StateError, TryLater
 from app.settings import PREFIX, Settings
 from app.shares import RECORDS_KEPT_MS
 from app.topics import DEAD, FACTS, INSTALLATION, RECORD_OVERHEAD, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
@@ -56,25 +56,26 @@ def max_record_bytes(settings: Settings, topic: str) -> int:
     return settings.max_body + RECORD_OVERHEAD * (2 if topic == DEAD else 1)
 
 
-def ensure_topics(settings: Settings, timeout_s: float = 30.0) -> None:
-    """Make what is missing and wait until every partition has a leader.
+def ensure_topics(settings: Settings, timeout_s: float = 30.0, topics: Sequence[str] = TOPICS) -> None:
+    """Make what is missing of these topics and wait until every partition has a leader.
 
-    Raises StateError: Kafka doesn't answer, it refuses, or `facts` has another number of partitions.
+    Raises StateError where `facts` has another number of partitions, TryLater where Kafka doesn't answer or refuses.
     """
     client = AdminClient(client_settings(settings.kafka, "reports-topics"))
     deadline = time.monotonic() + timeout_s
     try:
         metadata = _metadata(client, settings.kafka, deadline)
-        missing = [topic for topic in TOPICS if topic not in metadata.topics]
+        missing = [topic for topic in topics if topic not in metadata.topics]
         if missing:
             _create(client, settings, missing, min(REPLICAS, len(metadata.brokers)))
-        metadata = _wait_for_leaders(client, settings.kafka, deadline)
-        check_partitions(client, settings, metadata)
-        old = [topic for topic in TOPICS if topic not in missing]
+        metadata = _wait_for_leaders(client, settings.kafka, topics, deadline)
+        if FACTS in topics:
+            check_partitions(client, settings, metadata)
+        old = [topic for topic in topics if topic not in missing]
         if old:
             _raise_record_limits(client, settings, old)
     except KafkaException as error:
-        raise StateError(kafka_words(error, settings.kafka)) from None
+        raise TryLater(1, kafka_words(error, settings.kafka)) from None
 
 
 def _metadata(client: AdminClient, kafka: str, deadline: float) -> ClusterMetadata:
@@ -84,7 +85,7 @@ def _metadata(client: AdminClient, kafka: str, deadline: float) -> ClusterMetada
             return client.list_topics(timeout=max(0.1, min(REQUEST_TIMEOUT_S, deadline - time.monotonic())))
         except KafkaException as error:
             if time.monotonic() >= deadline:
-                raise StateError(f"Kafka at {kafka} does not answer: {kafka_words(error, kafka)}") from None
+                raise TryLater(1, f"Kafka at {kafka} does not answer: {kafka_words(error, kafka)}") from None
             time.sleep(0.1)
 
 
@@ -129,10 +130,12 @@ def designed(settings: Settings, topic: str, replicas: int) -> dict[str, str]:
     return common | own[topic]
 
 
-def _wait_for_leaders(client: AdminClient, kafka: str, deadline: float) -> ClusterMetadata:
+def _wait_for_leaders(
+    client: AdminClient, kafka: str, topics: Sequence[str], deadline: float
+) -> ClusterMetadata:
     while True:
         metadata = _metadata(client, kafka, deadline)
-        found = [metadata.topics.get(topic) for topic in TOPICS]
+        found = [metadata.topics.get(topic) for topic in topics]
         if all(
             topic
             and topic.partitions
@@ -141,7 +144,7 @@ def _wait_for_leaders(client: AdminClient, kafka: str, deadline: float) -> Clust
         ):
             return metadata
         if time.monotonic() >= deadline:
-            raise StateError(f"Kafka at {kafka}: some partitions have no leader")
+            raise TryLater(1, f"Kafka at {kafka}: some partitions have no leader")
         time.sleep(0.05)
 
 

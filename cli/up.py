@@ -29,6 +29,7 @@ from app.organisations import Organisations
 from app.settings import PREFIX, Settings
 from cli import hangup
 from cli.addresses import read_address, withdraw_address
+from cli.config import Missing, ensure_data_folder, load_configuration
 from cli.role_configuration import configuration_beside
 from cli.supervisor import Role, Supervisor, reports_role
 
@@ -53,13 +54,14 @@ def command(ctx: click.Context, aggregate: int, normalize: int) -> None:
 
 def run_up(*, aggregate: int, normalize: int, traffic: bool) -> int:
     """Run all roles until a signal; gives the exit status. Raises ConfigError or StateError before anything starts."""
-    settings, organisations = configuration_beside()
+    settings, _ = configuration_beside()
+    ensure_data_folder(settings.data)
     # First: another `up` has the port, too, and it is the folder that tells who it is.
     with only_one(settings):
         settings = with_http_port(settings)
         for server in ("kafka", "redis"):
             withdraw_address(settings.data, server)
-        return asyncio.run(_run(settings, organisations, roles_of(settings, aggregate, normalize), traffic))
+        return asyncio.run(_run(settings, roles_of(settings, aggregate, normalize), traffic))
 
 
 def roles_of(settings: Settings, aggregate: int, normalize: int) -> list[Role]:
@@ -112,7 +114,7 @@ def only_one(settings: Settings) -> Iterator[None]:
         yield
 
 
-async def _run(settings: Settings, organisations: Organisations, roles: list[Role], traffic: bool) -> int:
+async def _run(settings: Settings, roles: list[Role], traffic: bool) -> int:
     teller = Teller()
     # The data folder, so that a role finds what was accepted there while the file can't be read.
     own = {f"{PREFIX}HTTP": settings.http, f"{PREFIX}DATA": str(settings.data)}
@@ -131,7 +133,7 @@ async def _run(settings: Settings, organisations: Organisations, roles: list[Rol
     # In a terminal SIGHUP says that it was closed; elsewhere, that reports.toml is to be read anew.
     hangup.listen(loop, end if sys.stdin and sys.stdin.isatty() else supervisor.reload)
     teller.say("reports", f"starting {', '.join(role.name for role in roles)}; data in {settings.data}")
-    greeter = asyncio.create_task(_greet(settings, organisations, teller, supervisor, traffic))
+    greeter = asyncio.create_task(_greet(settings, teller, supervisor, traffic))
     try:
         status = await supervisor.run()
     finally:
@@ -141,9 +143,7 @@ async def _run(settings: Settings, organisations: Organisations, roles: list[Rol
     return status
 
 
-async def _greet(
-    settings: Settings, organisations: Organisations, teller: Teller, supervisor: Supervisor, traffic: bool
-) -> None:
+async def _greet(settings: Settings, teller: Teller, supervisor: Supervisor, traffic: bool) -> None:
     """Tell how the start goes, then where the page is; then let the traffic begin."""
     awaited = [server for server in ("kafka", "redis") if not getattr(settings, server)]
     remind_at = time.monotonic() + REMIND_S
@@ -157,8 +157,10 @@ async def _greet(
         await asyncio.sleep(POLL_S)
     base = page_address(settings)
     teller.say("reports", f"the page is live: {base}/")
-    if link := sign_in_link(base, organisations):
-        teller.say("reports", f"sign in with:     {link}")
+    # Only now: at the first start it is the roles who make the keys.
+    with contextlib.suppress(ConfigError):  # changed since, and wrong: the roles say so
+        if link := sign_in_link(base, load_configuration(missing=Missing.REFUSE)[1]):
+            teller.say("reports", f"sign in with:     {link}")
     teller.say("reports", "Ctrl-C ends all")
     if traffic:
         supervisor.add(reports_role("load", "load", TRAFFIC))

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from app.organisations import Organisations
 from app.settings import Settings
-from cli.addresses import wait_for_addresses
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration
+from cli.identity import identify
 from cli.progress import Progress
 from cli.streams import Position, Streams
 from cli.verifier import stored
@@ -47,8 +47,8 @@ class LagError(Exception):
 @click.option("--base-url", default="", help="Where the API is; the settings' address if not given.")
 def command(ledger: Path, timeout_s: float, base_url: str) -> int:
     """Recompute every number from LEDGER and compare it with RocksDB, Redis, the API's JSON and its event streams."""
-    settings, organisations = load_configuration()
-    settings = wait_for_addresses(settings, timeout_s=10.0)
+    settings, organisations = load_configuration(missing=Missing.REFUSE)
+    settings = identify(settings).settings
     try:
         wanted = read_ledger(ledger)
     except ValueError as error:

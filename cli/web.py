@@ -19,7 +19,7 @@ FOLDER: Final = Path(__file__).parents[1] / "web"
 
 def run(arguments: list[str]) -> int:
     """npm's exit status. Raises ConfigError where there is no npm and none can be installed."""
-    settings = load_settings(make=False)
+    settings = load_settings()
     ensure_data_folder(settings.data)
     npm = npm_command(settings.data.absolute() / "node", click.echo)
     # What npm starts looks for `node` on the path, where the wheel's is not.

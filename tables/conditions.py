@@ -47,6 +47,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Of what ends it by itself: 0 to 1."""
     gap: GapSeen | None = None
     """Of a partition whose log has a gap."""
+    count: int | None = None
+    """How often it has happened, where it is one of many."""
 
 
 class Conditions:
@@ -71,6 +73,7 @@ class Conditions:
         reason: str | None = None,
         progress: float | None = None,
         gap: GapSeen | None = None,
+        count: int | None = None,
     ) -> None:
         with self._lock:
             before = self._current.get((code, partition))
@@ -83,6 +86,7 @@ class Conditions:
                 reason=reason,
                 progress=progress,
                 gap=gap,
+                count=count,
             )
             self._current[code, partition] = condition
         if before is None or any(getattr(before, name) != getattr(condition, name) for name in _SAME):

@@ -48,18 +48,9 @@ class InstallationLog:
         return gaps_in(self._records())
 
     def _records(self) -> list[tuple[int, bytes]]:
-        consumer = Consumer(
-            {
-                **client_settings(self._kafka, "reports-installation"),
-                # Only named, never joined: records are read by assignment.
-                "group.id": "campaign-reports-installation",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 10,
-            }
-        )
+        consumer = reading_consumer(self._kafka)
         try:
-            begin, end = self._ends(consumer)
+            begin, end = log_ends(consumer, TopicPartition(INSTALLATION, 0))
             consumer.assign([TopicPartition(INSTALLATION, 0, begin)])
             records: list[tuple[int, bytes]] = []
             position, heard_at = begin, time.monotonic()
@@ -76,17 +67,6 @@ class InstallationLog:
             raise _later(self._kafka, error) from error
         finally:
             consumer.close()
-
-    def _ends(self, consumer: Consumer) -> tuple[int, int]:
-        deadline = time.monotonic() + ASK_S
-        while True:
-            try:
-                return consumer.get_watermark_offsets(TopicPartition(INSTALLATION, 0), timeout=ASK_S)
-            except KafkaException:
-                # A topic that was just created has no leader for a moment.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_S)
 
     def append(self, record: Record) -> int:
         """Returns the record's offset, once it is stored (acks=all)."""
@@ -132,6 +112,32 @@ class InstallationLog:
         """The same for one who has read `generations` and knows what the next one has to be above."""
         offset = self.append(Generation(partition=partition, above=above, worker=worker, at_ms=now_ms))
         return generation_at(offset, above)
+
+
+def reading_consumer(kafka: str) -> Consumer:
+    """For a look into a topic: it joins no group, and records are read by assignment."""
+    return Consumer(
+        {
+            **client_settings(kafka, "reports-installation"),
+            "group.id": "campaign-reports-installation",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,
+        }
+    )
+
+
+def log_ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """A partition's first offset, and the one behind its last record. Raises KafkaException."""
+    deadline = time.monotonic() + ASK_S
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=ASK_S)
+        except KafkaException:
+            # A topic that was just created has no leader for a moment.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _without_errors(messages: Iterable[Message]) -> list[Message]:

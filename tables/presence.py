@@ -1,4 +1,4 @@
-"""What a worker tells of itself in Redis: hash `cr:workers`, worker → `Presence` as JSON, written about once a second.
+"""What a process tells of itself in Redis: hash `cr:workers`, its name → `Presence` as JSON, about once a second.
 
 It is there to be looked at (`GET /ops/workers`), and its conditions say why reports are stale. Counting doesn't use it.
 """
@@ -6,6 +6,7 @@ It is there to be looked at (`GET /ops/workers`), and its conditions say why rep
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +38,10 @@ class Presence(msgspec.Struct, frozen=True):
     """What is wrong with it at the moment."""
     counters: dict[str, int] = {}
     """How often something happened since it began, by its condition's code."""
+    host: str = ""
+    """Its machine's name."""
+    configuration: dict[str, str] = {}
+    """What it goes by, as hashes (`app.configuration`)."""
 
 
 SILENT_MS: Final = 10_000
@@ -72,8 +77,9 @@ def presence(
     partitions: Iterable[int] = (),
     conditions: tuple[Condition, ...] = (),
     counters: Mapping[str, int] | None = None,
+    configuration: Mapping[str, str] | None = None,
 ) -> Presence:
     return Presence(
         product_version(), LAYOUT_VERSION, rules, since_ms, at_ms, role, tuple(partitions), conditions,
-        dict(counters or {}),
+        dict(counters or {}), socket.gethostname(), dict(configuration or {}),
     )  # fmt: skip

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -22,9 +21,6 @@ from redis.exceptions import RedisError
 
 from api.query.partitions import Partitions
 from api.query.wire import ANNOUNCE_S, QUERIES, Announcement
-from app.verdicts import DEFAULT_RULES, Rules
-from tables.conditions import Conditions
-from tables.presence import WORKERS, presence
 from tables.redis_clock import RedisClock
 from tables.views import OWNERS, Owner
 
@@ -54,15 +50,8 @@ class Announcer:
         url: str,
         *,
         clock: RedisClock,
-        conditions: Conditions,
-        rules: Rules = DEFAULT_RULES,
     ) -> None:
-        """`conditions`: the process's; while there are some, they are told among the workers' (`tables.presence`)."""
         self._clock = clock
-        self._conditions = conditions
-        self._rules = rules
-        self._since_ms = clock.now_ms()
-        self._told = False
         self._redis = redis
         self._partitions = partitions
         self._state = state
@@ -96,17 +85,6 @@ class Announcer:
         if mine:
             text = _encode(Announcement(self._url, self._clock.now_ms()))
             await self._redis.hset(QUERIES, mapping={str(partition): text for partition in mine})
-        await self._tell()
-
-    async def _tell(self) -> None:
-        wrong = self._conditions.current()
-        if wrong:
-            now_ms = self._clock.now_ms()
-            said = presence(self._rules, self._since_ms, now_ms, role="query", conditions=wrong)
-            await self._redis.hset(WORKERS, self._name, _encode(said))
-        elif self._told:
-            await self._redis.hdel(WORKERS, self._name)
-        self._told = bool(wrong)
 
     async def _withdraw(self, partitions: set[int]) -> None:
         await self._redis.eval(_WITHDRAW, 1, QUERIES, f'"{self._url}"', *map(str, partitions))
@@ -115,12 +93,6 @@ class Announcer:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             if self.announced:
                 await self._withdraw(self.announced)
-            if self._told:
-                await self._redis.hdel(WORKERS, self._name)
-
-    @property
-    def _name(self) -> str:
-        return f"query-{socket.gethostname()}:{self._url.rpartition(':')[2]}"
 
     def _word(self) -> str:
         """The folder's own word, with which its workers' names begin (`agents.slots`)."""

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from agents import presence as presence_module
 from agents.presence import tell_presence
 from app.verdicts import Rules
+from tables import telling as telling_module
 from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION
 from tables.presence import WORKERS, Presence, product_version
@@ -36,7 +36,7 @@ async def telling(url: str, held: set[int], conditions: Conditions) -> AsyncIter
 
 
 async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence_module, "TELL_S", 0.05)
+    monkeypatch.setattr(telling_module, "TELL_S", 0.05)
     held = {3, 1}
     redis = Redis.from_url(redis_db)
 
@@ -70,7 +70,7 @@ async def test_it_tells_what_it_holds_again_and_again(redis_db: str, monkeypatch
 
 
 async def test_without_redis_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence_module, "TELL_S", 0.01)
+    monkeypatch.setattr(telling_module, "TELL_S", 0.01)
     async with telling("redis://127.0.0.1:9/0", set(), Conditions()) as task:
         await asyncio.sleep(0.3)
         assert not task.done()

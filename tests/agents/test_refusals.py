@@ -16,6 +16,7 @@ from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS, WEBHOOKS
 from cli.config import load_settings
+from cli.identity import identify
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -39,6 +40,12 @@ class World:
         )
         self.settings: Settings = load_settings(self.environ)
         self.kafka = kafka
+
+    def begin(self) -> None:
+        """A new cluster, and this folder's installation on it."""
+        fresh_topics(self.settings)
+        self.settings = identify(self.settings).settings
+        self.fill()
 
     def fill(self, count: int = 5) -> None:
         producer = Producer({"bootstrap.servers": self.kafka, "log_level": 2})
@@ -81,8 +88,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, kafka: str, redis_db: str) -> World:
     made = World(tmp_path, kafka, redis_db)
-    fresh_topics(made.settings)
-    made.fill()
+    made.begin()
     return made
 
 

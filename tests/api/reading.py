@@ -21,7 +21,6 @@ from app.facts import Detail, Entry, ErasedRecord, Fact, FactsRecord, RecipientK
 from app.user_agents import agent_id
 from cli.query import url_of
 from tables.cache import RecipientCache
-from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.redis_client import redis_client
@@ -166,7 +165,7 @@ async def query_process(state: Path, redis_url: str, *, secret: bytes = SECRET) 
         )  # fmt: skip
         serving_task = asyncio.create_task(server._serve([sock]))
         url = url_of(sock)
-        announcer = Announcer(redis, partitions, state, url, clock=RedisClock(), conditions=Conditions())
+        announcer = Announcer(redis, partitions, state, url, clock=RedisClock())
         announcing = asyncio.create_task(announcer.run())
         try:
             async with asyncio.timeout(10):

@@ -274,7 +274,8 @@ async def serving(
             log_config=None,
             timeout_graceful_shutdown=2,
         )
-        server = Server(config, context)
+        server = Server(config)
+        server.context = context
         task = asyncio.create_task(server._serve([sock]))  # without its signal handlers
         while not server.started:
             if task.done():

@@ -11,7 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.errors import ConfigError
-from cli.config import load_configuration, load_settings
+from app.organisations import Organisations
+from app.settings import Settings
+from cli.config import Missing, ensure_data_folder, load_settings, stored_secret
+from cli.config import load_configuration as load
 from tests.support.processes import CONFIG, ROOT, environment
 
 
@@ -21,11 +24,16 @@ def write(folder: Path, text: str) -> dict[str, str]:
     return environment(folder / "var", config=str(folder / "reports.toml"))
 
 
+def make(environ: dict[str, str]) -> tuple[Settings, Organisations]:
+    """As a role of the host that made the installation."""
+    return load(environ, missing=Missing.MAKE)
+
+
 KEY = '[orgs.a.keys.k]\nscopes = ["read"]\nsecret = "{}"\n'
 
 
 def test_the_example_works_as_it_is(tmp_path: Path) -> None:
-    settings, organisations = load_configuration(environment(tmp_path))
+    settings, organisations = make(environment(tmp_path))
     acme = organisations.by_id["acme"]
     assert {key.name: key.scopes for key in acme.keys} == {
         "dashboard": {"read", "write", "ops"},
@@ -38,10 +46,10 @@ def test_the_example_works_as_it_is(tmp_path: Path) -> None:
         "product": "resend",
         "app": "generic",
     }
-    assert (settings.data, len(settings.secret)) == (tmp_path, 64)
-    again = load_configuration(environment(tmp_path))
-    assert again == (settings, organisations)
-    for path in [tmp_path / "secret", *(tmp_path / "keys").iterdir()]:
+    assert (settings.data, settings.secret) == (tmp_path, b"")
+    assert make(environment(tmp_path)) == (settings, organisations)
+    assert load(environment(tmp_path), missing=Missing.REFUSE) == (settings, organisations)
+    for path in (tmp_path / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == [
         "dashboard",
@@ -55,7 +63,7 @@ def test_the_example_works_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_made_key_pair_belongs_together(tmp_path: Path) -> None:
-    _, organisations = load_configuration(environment(tmp_path))
+    _, organisations = make(environment(tmp_path))
     source = organisations.find_source("acme", "news")
     assert source is not None
     public = serialization.load_der_public_key(base64.b64decode(source.secrets[0], validate=True))
@@ -65,11 +73,11 @@ def test_the_made_key_pair_belongs_together(tmp_path: Path) -> None:
 
 def test_an_own_public_key_is_kept(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
-    _, made = load_configuration(environment(tmp_path / "other"))
+    _, made = make(environment(tmp_path / "other"))
     other = made.find_source("acme", "news")
     assert other is not None
     (tmp_path / "keys" / "news.pub").write_bytes(other.secrets[0] + b"\n")
-    _, organisations = load_configuration(environment(tmp_path))
+    _, organisations = make(environment(tmp_path))
     source = organisations.find_source("acme", "news")
     assert source is not None
     assert source.secrets == other.secrets
@@ -80,13 +88,13 @@ def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "news.pub").write_text("mine\n")
     with pytest.raises(ConfigError, match=r"orgs\.acme\.sources\.news\.secrets"):
-        load_configuration(environment(tmp_path))
+        make(environment(tmp_path))
 
 
 def test_roles_that_start_together_agree(tmp_path: Path) -> None:
     program = (
-        "from cli.config import load_configuration as load; s, o = load(); "
-        "print(s.secret.hex(), *(k.secret.hex() for k in o.by_id['acme'].keys), o.find_source('acme', 'news').secrets)"
+        "from cli.config import Missing, load_configuration as load; _, o = load(missing=Missing.MAKE); "
+        "print(*(k.secret.hex() for k in o.by_id['acme'].keys), o.find_source('acme', 'news').secrets)"
     )
     started = [
         subprocess.Popen(
@@ -101,19 +109,21 @@ def test_roles_that_start_together_agree(tmp_path: Path) -> None:
 
 
 def test_without_make_nothing_is_written(tmp_path: Path) -> None:
-    load_configuration(environment(tmp_path / "var"), make=False)
+    load(environment(tmp_path / "var"))
+    with pytest.raises(
+        ConfigError, match=r"orgs\.acme\.sources.*keys/.* is not there, .* copy it from there"
+    ):
+        load(environment(tmp_path / "var"), missing=Missing.REFUSE)
+    load_settings(environment(tmp_path / "var"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_env_and_file_references(tmp_path: Path) -> None:
     environ = write(tmp_path, KEY.format("env:THE_KEY")) | {"THE_KEY": " from-environment\n"}
-    assert load_configuration(environ)[1].by_id["a"].keys[0].secret == b"from-environment"
+    assert make(environ)[1].by_id["a"].keys[0].secret == b"from-environment"
     (tmp_path / "the.key").write_bytes(b"from-file\n")
     for reference in ("file:the.key", f"file:{tmp_path}/the.key"):
-        assert (
-            load_configuration(write(tmp_path, KEY.format(reference)))[1].by_id["a"].keys[0].secret
-            == b"from-file"
-        )
+        assert make(write(tmp_path, KEY.format(reference)))[1].by_id["a"].keys[0].secret == b"from-file"
 
 
 @pytest.mark.parametrize(
@@ -131,15 +141,22 @@ def test_a_missing_secret_names_its_place(tmp_path: Path, reference: str, what: 
     (tmp_path / "empty").write_text("\n")
     environ = write(tmp_path, KEY.replace("{}", reference))
     with pytest.raises(ConfigError, match=what) as caught:
-        load_configuration(environ)
+        make(environ)
     assert caught.value.setting == "orgs.a.keys.k.secret"
     assert not (tmp_path / "var" / "not-there").exists()
 
 
-def test_the_set_secret_is_taken_and_nothing_made(tmp_path: Path) -> None:
+def test_the_set_secret_goes_before_the_file_and_none_is_made(tmp_path: Path) -> None:
     settings = load_settings(environment(tmp_path, secret="a-secret-of-some-length"))
-    assert settings.secret == b"a-secret-of-some-length"
-    assert not (tmp_path / "secret").exists()
+    (tmp_path / "secret").write_text("another secret of that host\n")
+    assert stored_secret(settings) == b"a-secret-of-some-length"
+    settings = load_settings(environment(tmp_path))
+    assert stored_secret(settings) == b"another secret of that host"
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match=r"REPORTS_DATA: .*secret is empty"):
+        stored_secret(settings)
+    (tmp_path / "secret").unlink()
+    assert stored_secret(settings) == b""
 
 
 @pytest.mark.parametrize(
@@ -152,24 +169,24 @@ def test_the_set_secret_is_taken_and_nothing_made(tmp_path: Path) -> None:
 )
 def test_a_wrong_file(tmp_path: Path, text: str, setting: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_configuration(write(tmp_path, text))
+        make(write(tmp_path, text))
     assert caught.value.setting == setting
 
 
 def test_a_file_that_is_no_toml_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not TOML"):
-        load_configuration(write(tmp_path, "[orgs\n"))
+        make(write(tmp_path, "[orgs\n"))
     (tmp_path / "reports.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"REPORTS_CONFIG: .* can't be read"):
-        load_configuration(environment(tmp_path, config=str(tmp_path / "reports.toml")))
+        make(environment(tmp_path, config=str(tmp_path / "reports.toml")))
     with pytest.raises(ConfigError, match=r"REPORTS_CONFIG: .* is not there"):
-        load_configuration(environment(tmp_path, config=str(tmp_path / "other.toml")))
+        make(environment(tmp_path, config=str(tmp_path / "other.toml")))
 
 
 def test_a_data_folder_that_can_not_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"REPORTS_DATA: .* can't be written to"):
-        load_settings(environment(tmp_path / "file" / "var"))
+        ensure_data_folder(load_settings(environment(tmp_path / "file" / "var")).data)
 
 
 def test_the_example_is_the_one_at_the_root() -> None:
@@ -177,7 +194,7 @@ def test_the_example_is_the_one_at_the_root() -> None:
 
 
 def test_keys_of_each_kind_are_made(tmp_path: Path) -> None:
-    settings, organisations = load_configuration(
+    settings, organisations = make(
         environment(tmp_path, config=str(CONFIG.parent / "examples" / "all-esps.toml"))
     )
     sources = organisations.by_id["acme"].sources

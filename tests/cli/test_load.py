@@ -33,7 +33,7 @@ from app.source_rules import rules_of
 from app.topics import Webhook
 from app.user_agents import look_up_agent
 from app.verdicts import VERDICT_NAMES, own_verdict
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration
 from cli.traffic import plans, poison, world
 from cli.traffic.client import Address, Connection, post_until_accepted
 from cli.traffic.esps import WRITERS
@@ -149,7 +149,9 @@ def test_the_traffic_has_every_edge_of_the_definitions() -> None:
 def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Target, Source]]:
     """ESP → where its traffic goes by the example of all ESPs, and the source there."""
     data = tmp_path_factory.mktemp("data")
-    found = load_configuration(environment(data, config=str(ROOT / "examples" / "all-esps.toml")))
+    found = load_configuration(
+        environment(data, config=str(ROOT / "examples" / "all-esps.toml")), missing=Missing.MAKE
+    )
     settings, organisations = found
     (access,) = access_of(settings, organisations, ())
     sources = {source.esp: source for source in organisations.by_id["acme"].sources.values()}
@@ -332,7 +334,7 @@ def test_only_keys_that_were_made_here_are_played_with(tmp_path: Path) -> None:
         '[orgs.acme.sources.own]\nesp = "generic"\n'
     )
     environ = environment(tmp_path / "var", config=str(toml)) | {"REAL": "a real one"}
-    settings, organisations = load_configuration(environ)
+    settings, organisations = load_configuration(environ, missing=Missing.MAKE)
     (access,) = access_of(settings, organisations, ())
     assert [target.esp for target in access.targets] == ["generic"]
     with pytest.raises(ConfigError, match="mailgun"):

@@ -18,13 +18,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import httpx
+import msgspec
 import redis
 
 from app.organisations import Organisations
 from app.settings import Settings
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration, load_settings, stored_secret
+from cli.identity import identify
 from tests.support.processes import ROOT, children, wait_until
 
 TWO_ORGS = """
@@ -69,6 +72,7 @@ class Stack:
 
     def __init__(self, folder: Path, *, config: str = TWO_ORGS, **settings: str) -> None:
         self.folder = folder
+        self.settings = settings
         self.data = folder / "data"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,6 +96,13 @@ class Stack:
             "REPORTS_REDIS": self.redis_url,
             "PYTHONUNBUFFERED": "1",
         }
+
+    def beside(self, name: str, *, config: str = TWO_ORGS, **settings: str) -> Stack:
+        """Another host, with a data folder and a reports.toml of its own, on this one's servers."""
+        other = Stack(self.folder / name, config=config, **(self.settings | settings))
+        other.kafka, other.redis_url = self.kafka, self.redis_url
+        other.environ |= {"REPORTS_KAFKA": self.kafka, "REPORTS_REDIS": self.redis_url}
+        return other
 
     # Starting and ending
 
@@ -154,7 +165,7 @@ class Stack:
     def is_alive(self, name: str) -> bool:
         return name in self.processes and self.processes[name].poll() is None
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -212,7 +223,13 @@ class Stack:
     # Asking
 
     def configuration(self) -> tuple[Settings, Organisations]:
-        return load_configuration(self.environ)
+        """What the roles have or will have: key files that aren't there yet are made, as they would."""
+        settings, organisations = load_configuration(self.environ, missing=Missing.MAKE)
+        return msgspec.structs.replace(settings, secret=stored_secret(settings)), organisations
+
+    def install(self) -> Settings:
+        """What the first role does: the topics, the installation and its secret are there, and nothing else yet."""
+        return identify(load_settings(self.environ)).settings
 
     def key(self, org: str = "acme") -> str:
         return (self.data / "keys" / org).read_text().strip()

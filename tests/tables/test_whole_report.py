@@ -24,7 +24,7 @@ from app.summary import Count
 from app.timeline import timeline
 from app.topics import Webhook
 from app.user_agents import look_up_agent
-from cli.config import load_configuration
+from cli.config import Missing, load_configuration
 from cli.traffic import plans
 from cli.traffic.esps import WRITERS
 from cli.traffic.requests import Mixture, RequestMaker, Senders
@@ -60,7 +60,7 @@ def mixed(folder: Path) -> dict[str, list[Entry]]:
     """Campaign → its entries out of webhooks of all ESPs, duplicates and copies with new ids among them."""
     found: dict[str, list[Entry]] = {}
     settings, organisations = load_configuration(
-        environment(folder, config=str(ROOT / "examples" / "all-esps.toml"))
+        environment(folder, config=str(ROOT / "examples" / "all-esps.toml")), missing=Missing.MAKE
     )
     (access,) = access_of(settings, organisations, ())
     organisation = organisations.by_id[ORG]

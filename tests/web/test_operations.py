@@ -35,7 +35,7 @@ async def test_lag_and_workers_move(stack: Stack, tab: Tab) -> None:
     await signed_in(tab, stack, PAGE)
     await tab.until("document.querySelector('.light.live')")
     await tab.until("document.querySelectorAll('[aria-label=Partitions].card tbody tr').length >= 3")
-    await tab.until("document.querySelectorAll('[aria-label=Workers].card .light.live').length === 2")
+    await tab.until("document.querySelectorAll('[aria-label=Workers].card .light.live').length === 4")
     seen = await tab.text()
     assert "counts" in seen and "parses" in seen and "not known" not in seen.partition("Workers")[0]
     moved = "document.querySelector('.status time').dateTime"

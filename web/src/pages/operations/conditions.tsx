@@ -13,10 +13,10 @@ export function Conditions({ workers, zone }: { workers: Worker[] | null; zone: 
       <ul class="conditions">
         {found.map(({ worker, condition }) => (
           <li key={`${worker.role}/${worker.worker}/${condition.code}/${condition.partition}`}>
-            <p><Text cut={false}>{condition.message}</Text>{condition.progress !== null && ` (${number(Math.floor(condition.progress * 100))} % done)`}</p>
+            <p><Text cut={false}>{condition.message}</Text>{condition.progress !== null && ` (${number(Math.floor(condition.progress * 100))} % done)`}{condition.count !== null && ` (${number(condition.count)} so far)`}</p>
             <p class="quiet small">
               {condition.partition !== null && <>Partition {number(condition.partition)}, </>}
-              <Text>{worker.worker}</Text>, since {moment(condition.since, zone, true)}{condition.stale && ", reports are stale"}
+              <Text>{worker.worker}</Text>{worker.host !== null && !worker.worker.startsWith(worker.host) && <> on <Text>{worker.host}</Text></>}, since {moment(condition.since, zone, true)}{condition.stale && ", reports are stale"}
             </p>
           </li>
         ))}

@@ -4,7 +4,7 @@ import { Empty, Notice } from "../../parts/states";
 import { Table } from "../../parts/table";
 import { Text } from "../../parts/text";
 
-const ROLES: Record<string, string> = { aggregate: "counts", normalize: "parses" };
+const ROLES: Record<string, string> = { aggregate: "counts", api: "answers", normalize: "parses", query: "reads" };
 
 export function Workers({ workers, zone }: { workers: Worker[] | null; zone: string }) {
   return (
@@ -14,7 +14,7 @@ export function Workers({ workers, zone }: { workers: Worker[] | null; zone: str
       {workers?.length === 0 && <Empty title="No worker has been seen" />}
       {workers !== null && workers.length > 0 && (
         <Table label="Workers" rows={workers} keyOf={(row) => `${row.role}/${row.worker}`} columns={[
-          { title: "Worker", cell: (row) => <Text>{row.worker}</Text> },
+          { title: "Worker", cell: (row) => <><Text>{row.worker}</Text>{row.host !== null && !row.worker.startsWith(row.host) && <small class="quiet"><br /><Text>{row.host}</Text></small>}</> },
           { title: "Does", cell: (row) => ROLES[row.role] ?? row.role },
           { title: "State", cell: (row) => <State row={row} zone={zone} /> },
           { title: "Partitions", cell: (row) => <Held row={row} /> },

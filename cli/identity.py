@@ -1,0 +1,301 @@
+"""Finds out which installation this host belongs to, or makes one: before anything is counted, parsed or served.
+
+What is decided stands in `app.identity`. The recipe of making one, each step only after the one before it:
+1. Under the lock of the data folder: topic `installation` is read, and is empty; this host may make the installation.
+2. Its id goes to `<data>/installation.new` and a secret, where there is none, to `<data>/secret.new`: on the disk.
+3. The identity is appended, and the topic read back. Only the first one there counts.
+4. Ours: the files lose their `.new`. Another host's: both are removed, and this host is one that comes second.
+A crash anywhere in between is made up for by the next start, which goes on with the files that it finds.
+
+Rules:
+- Only a proven mismatch is a StateError. While Kafka doesn't answer, a role waits and says so; a command has a limit.
+- `<data>/installation` says that this data folder made or adopted the installation: only there may keys be made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from app.errors import ConfigError, StateError, TryLater
+from app.identity import REFUSALS, Databases, Decision, Evidence, Host, decide
+from app.installation import Identity, Installation, Topics
+from app.keys import secret_fingerprint
+from app.settings import PREFIX, Settings
+from app.times import utc_text
+from app.topics import FACTS, INSTALLATION, WEBHOOKS
+from cli.addresses import wait_for_addresses
+from cli.config import SECRET_FILE, Missing, ensure_data_folder, stored_secret
+from cli.topics import ensure_topics
+from tables.installation import InstallationLog
+from tables.origin import databases_in, look_at_facts, topic_ids
+
+log = logging.getLogger("reports.identity")
+
+ID_FILE: Final = "installation"
+PROPOSED: Final = ".new"
+COMMAND_WAIT_S: Final = 10.0
+BACKOFF_FIRST_S: Final = 0.25
+BACKOFF_MAX_S: Final = 3.0
+ATTEMPT_S: Final = 3.0
+"""How long one attempt waits for an address, and for Kafka to answer at all."""
+SAY_EVERY_S: Final = 30.0
+
+
+class Identified(NamedTuple):
+    settings: Settings
+    """With the addresses and the secret."""
+    identity: Identity
+    new: bool
+    """Whether this start made or adopted the installation."""
+    home: bool
+    """Whether this data folder made or adopted it."""
+
+    @property
+    def missing(self) -> Missing:
+        """What becomes of key files that are named and not there."""
+        return Missing.MAKE if self.home else Missing.REFUSE
+
+
+def identify(
+    settings: Settings,
+    *,
+    state: Path | None = None,
+    servers: Sequence[str] = ("kafka", "redis"),
+    wait_s: float | None = COMMAND_WAIT_S,
+) -> Identified:
+    """The installation that this host belongs to. Blocks until Kafka answers.
+
+    `state`: the folder of the partition databases, where it is not the data folder's. `servers`: whose addresses are
+    needed. `wait_s`: how long Kafka may take; None: for ever. Raises StateError where this host must not go on,
+    TryLater where Kafka took too long, and ConfigError.
+    """
+    ensure_data_folder(settings.data)
+    deadline = None if wait_s is None else time.monotonic() + wait_s
+    pause_s, said_at = BACKOFF_FIRST_S, 0.0
+    while True:
+        left_s = ATTEMPT_S if deadline is None else min(ATTEMPT_S, max(0.1, deadline - time.monotonic()))
+        try:
+            return _identify(wait_for_addresses(settings, left_s, servers), state, left_s)
+        except TryLater as error:
+            if deadline is not None and time.monotonic() + pause_s > deadline:
+                raise
+            if time.monotonic() - said_at > SAY_EVERY_S or not said_at:
+                log.warning("waiting until it is known which installation this is: %s", error)
+                said_at = time.monotonic()
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+
+
+def known_identity(settings: Settings) -> Identity:
+    """Only who the installation is, for commands that look and need no secret. `settings` has Kafka's address.
+
+    Raises StateError where there is none, and TryLater."""
+    installation = InstallationLog(settings.kafka).read()
+    if installation is None:
+        raise StateError(
+            f"Kafka at {settings.kafka} holds no installation yet: start `reports up`, or a role"
+        )
+    return installation.identity
+
+
+def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Identified:
+    ensure_topics(settings, timeout_s, (INSTALLATION,))
+    topic = InstallationLog(settings.kafka)
+    installation, new = topic.read(), False
+    if installation is None:
+        with _only_one(settings.data):
+            installation = topic.read()
+            if installation is None:
+                installation, new = _make_or_adopt(settings, state, topic)
+    identity = installation.identity
+    _settle(settings.data, identity)
+    home = _read(settings.data / ID_FILE) == identity.id
+    secret = stored_secret(settings)
+    _check(settings, secret, decide(_host(settings, secret), identity), identity)
+    ensure_topics(settings)
+    if home and installation.topics is None:
+        _say_topics(settings.kafka, topic)
+    return Identified(msgspec.structs.replace(settings, secret=secret), identity, new, home)
+
+
+def _make_or_adopt(
+    settings: Settings, state: Path | None, topic: InstallationLog
+) -> tuple[Installation, bool]:
+    """The installation, and whether it is this host's doing. Raises StateError where it must not make one."""
+    ensure_topics(settings)
+    secret = stored_secret(settings)
+    evidence, where = _look(settings, state, secret)
+    decision = decide(_host(settings, secret), None, evidence)
+    if decision not in (Decision.MAKE, Decision.ADOPT):
+        # Another host may have been quicker, and what was looked at is its work.
+        installation = topic.read()
+        if installation is not None:
+            return installation, False
+        _check(settings, secret, decision, evidence=evidence, where=where)
+    if evidence.foreign:
+        log.warning(
+            "%d of %d facts that were looked at were keyed by another secret: they count under other recipients",
+            evidence.foreign,
+            evidence.ours + evidence.foreign,
+        )
+    if not secret:
+        secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
+    # One that was there before identities may be adopted again, where somebody removed the topic.
+    before = _read(settings.data / ID_FILE)
+    word = before if before and decision is Decision.ADOPT else secrets.token_hex(8)
+    identity = Identity(
+        id=_proposed(settings.data / ID_FILE, word),
+        secret=secret_fingerprint(secret),
+        partitions=settings.partitions,
+        at_ms=time.time_ns() // 1_000_000,
+    )
+    topic.append(identity)
+    installation = topic.read()
+    if installation is None:
+        raise TryLater(
+            1, f"Kafka at {settings.kafka} doesn't give back what it stored in topic {INSTALLATION}"
+        )
+    ours = installation.identity.id == identity.id
+    if ours:
+        done = "adopted" if decision is Decision.ADOPT else "made"
+        log.info("this host has %s installation %s: keep a copy of its secret", done, identity.id)
+        if before and before != identity.id:
+            log.warning("the data folder %s was of installation %s before", settings.data, before)
+    return installation, ours
+
+
+def _look(settings: Settings, state: Path | None, secret: bytes) -> tuple[Evidence, str]:
+    """What the cluster and this host's databases say, and where these are."""
+    folders = {path for path in (settings.data / "state", state) if path is not None and path.is_dir()}
+    fingerprint = secret_fingerprint(secret) if secret else None
+    databases = Databases.NONE
+    if folders:
+        facts_id = topic_ids(settings.kafka, [FACTS])[FACTS]
+        databases = databases_in(folders, fingerprint, facts_id)
+    stored = look_at_facts(settings.kafka, secret or None)
+    evidence = Evidence(facts=stored.any, databases=databases, ours=stored.ours, foreign=stored.foreign)
+    return evidence, " and ".join(str(folder) for folder in sorted(folders))
+
+
+def _host(settings: Settings, secret: bytes) -> Host:
+    return Host(secret=secret_fingerprint(secret) if secret else None, partitions=settings.partitions)
+
+
+def _check(
+    settings: Settings,
+    secret: bytes,
+    decision: Decision,
+    identity: Identity | None = None,
+    *,
+    evidence: Evidence | None = None,
+    where: str = "",
+) -> None:
+    """Raises StateError unless the host may go on."""
+    if decision is Decision.SERVE:
+        return
+    file = settings.data / SECRET_FILE
+    made = "" if identity is None else f"installation {identity.id}, made {utc_text(identity.at_ms)}"
+    source = f"the secret in {file}" if secret else "this host's, of none"
+    if settings.secret:
+        source = f"{PREFIX}SECRET"
+    raise StateError(
+        REFUSALS[decision].format(
+            kafka=settings.kafka,
+            installation=made,
+            file=file,
+            source=source,
+            unset=f", and unset {PREFIX}SECRET" if settings.secret else "",
+            partitions=settings.partitions,
+            made_partitions=0 if identity is None else identity.partitions,
+            databases=where,
+            foreign=0 if evidence is None else evidence.foreign,
+            looked_at=0 if evidence is None else evidence.ours + evidence.foreign,
+        )
+    )
+
+
+def _say_topics(kafka: str, topic: InstallationLog) -> None:
+    ids = topic_ids(kafka, (WEBHOOKS, FACTS))
+    topic.append(Topics(ids=ids, why="made", at_ms=time.time_ns() // 1_000_000))
+
+
+# Files
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Of the roles that start on this data folder together, one at a time looks and makes."""
+    path = data / "run" / "identity.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _proposed(path: Path, new: str) -> str:
+    """What is to become the file: what an attempt before this one left, or `new`."""
+    proposed = path.with_name(path.name + PROPOSED)
+    left = _read(proposed)
+    if not left:
+        _write(proposed, new.encode())
+    return left or new
+
+
+def _settle(data: Path, identity: Identity) -> None:
+    """What was proposed becomes the file where it is the installation's, and goes where it isn't."""
+    for name, is_its in (
+        (SECRET_FILE, lambda text: secret_fingerprint(text.encode()) == identity.secret),
+        (ID_FILE, lambda text: text == identity.id),
+    ):
+        proposed = data / (name + PROPOSED)
+        text = _read(proposed)
+        if not text:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another role of this data folder does the same
+            if is_its(text):
+                proposed.replace(data / name)
+                _sync(data)
+            else:
+                proposed.unlink()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, for this user only, and on the disk."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be written: {error.strerror or error}") from None
+
+
+def _sync(folder: Path) -> None:
+    """What was renamed in the folder is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,297 @@
+"""Hosts that find, make and adopt an installation, on a real Kafka."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+
+from app import facts as f
+from app import keys
+from app.errors import StateError, TryLater
+from app.facts import FactsRecord, encode
+from app.settings import Settings
+from app.topics import FACTS, INSTALLATION
+from cli import identity
+from cli.config import Missing
+from cli.identity import Identified, identify
+from cli.topics import ensure_topics
+from tables.cache import RecipientCache
+from tables.installation import InstallationLog
+from tables.layout import LAYOUT_VERSION, Meta
+from tables.origin import topic_ids
+from tables.partition import PartitionDatabase
+from tests.support.facts import ORG, START_MS, entry
+from tests.support.kafka import delete_topics
+
+PARTITIONS = 2
+OURS, THEIRS = b"secret of the tests", b"a secret of other people"
+"""`tests.support.facts` keys its entries by the first one."""
+
+
+@pytest.fixture
+def host(kafka: str, tmp_path: Path) -> Callable[..., Settings]:
+    """Makes hosts on one new cluster, each with a data folder of its own."""
+    delete_topics(kafka)
+
+    def made(name: str, secret: bytes = b"", **settings: object) -> Settings:
+        first = Settings(
+            kafka=kafka,
+            redis="redis://127.0.0.1:9/0",
+            partitions=PARTITIONS,
+            data=tmp_path / name,
+            secret=secret,
+        )
+        return msgspec.structs.replace(first, **settings)
+
+    return made
+
+
+def files(settings: Settings) -> dict[str, bytes]:
+    """What a host's data folder holds that identifies."""
+    return {
+        path.name: path.read_bytes()
+        for path in settings.data.glob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def records(settings: Settings) -> int:
+    return len(InstallationLog(settings.kafka)._records())
+
+
+def write_facts(settings: Settings, secret: bytes, count: int, first: int = 0) -> None:
+    """As normalize with this secret writes them."""
+    ensure_topics(settings)
+    producer = Producer({"bootstrap.servers": settings.kafka, "log_level": 2})
+    for number in range(first, first + count):
+        line = entry(f.OPENED, START_MS + number, number=number)
+        campaign = keys.campaign_key(secret, ORG, "spring")
+        key = keys.recipient_key(secret, campaign, keys.normalise_address(line.address))
+        value = encode(
+            FactsRecord(
+                f.FACTS_VERSION, ORG, "spring", START_MS, [msgspec.structs.replace(line, recipient=key)]
+            )
+        )
+        producer.produce(FACTS, value, partition=keys.recipient_partition(key, PARTITIONS))
+    assert producer.flush(10) == 0
+
+
+def make_database(settings: Settings, folder: Path, secret: bytes, topic_id: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = topic_id or topic_ids(settings.kafka, [FACTS])[FACTS]
+    meta = Meta(LAYOUT_VERSION, 0, PARTITIONS, found, keys.secret_fingerprint(secret), 1)
+    PartitionDatabase(folder / "p0", meta, secret, RecipientCache(10)).close()
+
+
+def test_a_new_cluster_is_this_hosts_and_stays_so(host: Callable[..., Settings]) -> None:
+    first = identify(host("a"))
+    assert (first.new, first.home, first.missing) == (True, True, Missing.MAKE)
+    assert first.identity.secret == keys.secret_fingerprint(first.settings.secret)
+    assert len(first.settings.secret) == 64
+    assert (first.settings.data / "secret").stat().st_mode & 0o777 == 0o600
+    assert set(files(first.settings)) == {"secret", "installation"}
+    again = identify(host("a"))
+    assert (again.new, again.home, again.identity, again.settings) == (
+        False,
+        True,
+        first.identity,
+        first.settings,
+    )
+    log = InstallationLog(first.settings.kafka).read()
+    assert log is not None and log.topics is not None
+    assert log.topics.ids == topic_ids(first.settings.kafka, ("webhooks", FACTS))
+
+
+def test_a_second_host_without_the_secret_is_refused_and_leaves_nothing(
+    host: Callable[..., Settings],
+) -> None:
+    first = identify(host("a"))
+    before = records(first.settings)
+    second = host("b")
+    with pytest.raises(
+        StateError, match=f"no secret.* installation {first.identity.id}, made 20.*copy the file"
+    ) as told:
+        identify(second)
+    assert str(second.data / "secret") in str(told.value)
+    assert files(second) == {}
+    assert records(first.settings) == before
+    # Following the advice: with the file, and with the setting.
+    shutil.copy(first.settings.data / "secret", second.data / "secret")
+    found = identify(second)
+    assert (found.identity, found.new, found.home) == (first.identity, False, False)
+    assert found.missing is Missing.REFUSE
+    assert identify(host("c", first.settings.secret)).identity == first.identity
+    assert files(host("c")) == {}
+
+
+def test_another_secret_is_refused_and_the_advice_helps(host: Callable[..., Settings]) -> None:
+    first = identify(host("a"))
+    wrong = host("a", b"another secret of that host")
+    with pytest.raises(
+        StateError, match=r"REPORTS_SECRET is not the secret of .* unset REPORTS_SECRET"
+    ) as told:
+        identify(wrong)
+    assert "another secret" not in str(told.value)
+    assert identify(host("a")).identity == first.identity
+    (host("b").data).mkdir()
+    (host("b").data / "secret").write_text("another one\n")
+    with pytest.raises(StateError, match=r"the secret in .*/b/secret is not the secret of"):
+        identify(host("b"))
+    assert files(host("b")) == {"secret": b"another one\n"}
+
+
+def test_another_number_of_partitions_is_refused(host: Callable[..., Settings]) -> None:
+    first = identify(host("a"))
+    for number in (1, 3):
+        with pytest.raises(StateError, match=f"REPORTS_PARTITIONS is {number}.* set REPORTS_PARTITIONS=2"):
+            identify(host("a", partitions=number))
+    assert identify(host("a", partitions=2)).identity == first.identity
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_hosts_that_begin_together_one_makes_the_installation(
+    host: Callable[..., Settings], attempt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have found the topic empty before either appends."""
+    both = threading.Barrier(2, timeout=30)
+    look = identity._look
+
+    def together(*arguments: object) -> object:
+        seen = look(*arguments)  # type: ignore[arg-type]
+        both.wait()
+        return seen
+
+    monkeypatch.setattr(identity, "_look", together)
+    ends: dict[str, Identified | StateError] = {}
+
+    def begin(name: str) -> None:
+        try:
+            ends[name] = identify(host(name))
+        except StateError as error:
+            ends[name] = error
+
+    threads = [threading.Thread(target=begin, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    (winner,) = (name for name, end in ends.items() if isinstance(end, Identified))
+    (loser,) = (name for name, end in ends.items() if isinstance(end, StateError))
+    won = ends[winner]
+    assert isinstance(won, Identified) and won.new and won.home
+    assert f"installation {won.identity.id}" in str(ends[loser])
+    assert files(host(loser)) == {}
+    assert set(files(host(winner))) == {"secret", "installation"}
+
+
+def test_roles_of_one_host_that_begin_together_agree(host: Callable[..., Settings]) -> None:
+    ends: list[Identified] = []
+    threads = [threading.Thread(target=lambda: ends.append(identify(host("a")))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (
+        len({(end.identity.id, end.settings.secret, end.home) for end in ends})
+        == 1
+        == sum(end.new for end in ends)
+    )
+    assert len(ends) == 4
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_start_that_is_cut_short_is_made_up_for(
+    host: Callable[..., Settings], stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed as the identity is appended, before or after it was stored."""
+    append = InstallationLog.append
+
+    def lost(self: InstallationLog, record: object) -> int:
+        if stored:
+            append(self, record)  # type: ignore[arg-type]
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(InstallationLog, "append", lost)
+    with pytest.raises(RuntimeError, match="killed"):
+        identify(host("a"))
+    monkeypatch.setattr(InstallationLog, "append", append)
+    found = identify(host("a"))
+    assert found.home
+    assert found.new is not stored
+    assert set(files(host("a"))) == {"secret", "installation"}
+
+
+def test_a_cluster_from_before_is_adopted_by_its_databases_only(host: Callable[..., Settings]) -> None:
+    a, b = host("a", OURS), host("b", THEIRS)
+    # Their facts are the most: another host without the secret had joined.
+    write_facts(a, OURS, 5)
+    write_facts(a, THEIRS, 20)
+    make_database(a, a.data / "state", OURS)
+    make_database(b, b.data / "elsewhere", OURS)
+    with pytest.raises(
+        StateError, match=r"the databases in .*elsewhere were made with another secret than REPORTS"
+    ):
+        identify(b, state=b.data / "elsewhere")
+    assert records(a) == 0
+    found = identify(a)
+    assert (found.new, found.home, found.identity.secret) == (True, True, keys.secret_fingerprint(OURS))
+
+
+def test_databases_of_another_cluster_prove_nothing(host: Callable[..., Settings]) -> None:
+    a = host("a", OURS)
+    write_facts(a, OURS, 5)
+    make_database(a, a.data / "state", OURS, topic_id="another")
+    with pytest.raises(StateError, match="topic facts was made anew or the cluster is another one"):
+        identify(a)
+    assert records(a) == 0
+    # Following the advice: without the databases the topic is counted from its start.
+    shutil.rmtree(a.data / "state")
+    assert identify(a).new
+
+
+def test_without_databases_the_secret_has_to_yield_the_stored_keys(host: Callable[..., Settings]) -> None:
+    a = host("a", OURS)
+    write_facts(a, OURS, 450)
+    write_facts(a, THEIRS, 30, first=450)
+    for other in (host("b", THEIRS), host("c")):
+        with pytest.raises(
+            StateError, match=r"(keys of another secret|holds facts that were keyed).*copy the file"
+        ):
+            identify(other)
+        assert files(other) == {}
+    assert records(a) == 0
+    found = identify(a)
+    assert (found.new, found.home) == (True, True)
+
+
+def test_a_removed_topic_is_adopted_under_the_same_name(host: Callable[..., Settings]) -> None:
+    a = host("a", OURS)
+    before = identify(a)
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION,))
+    after = identify(a)
+    assert (after.identity.id, after.new, after.home) == (before.identity.id, True, True)
+
+
+def test_a_command_waits_for_kafka_so_long_and_no_longer(tmp_path: Path) -> None:
+    settings = Settings(kafka="127.0.0.1:9", redis="redis://127.0.0.1:9/0", data=tmp_path / "a")
+    with pytest.raises(TryLater, match=r"127\.0\.0\.1:9"):
+        identify(settings, wait_s=0.5)
+    assert files(settings) == {}
+
+
+def test_nothing_but_the_topic_is_made_for_a_host_that_is_refused(host: Callable[..., Settings]) -> None:
+    a = host("a")
+    identify(a)
+    delete_topics(a.kafka, (FACTS,))
+    with pytest.raises(StateError):
+        identify(host("b"))
+    admin = AdminClient({"bootstrap.servers": a.kafka, "log_level": 2})
+    assert FACTS not in admin.list_topics(timeout=10).topics

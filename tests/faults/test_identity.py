@@ -1,0 +1,216 @@
+"""Starts with another secret, hosts that come second, and an API that begins before Kafka: on a running stack."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from app.topics import DEAD, FACTS, INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tests.support.stack import TWO_ORGS, Stack
+
+ROLES = ("api", "normalize", "aggregate", "query")
+REFUSED_WITHIN_S = 30.0
+BREVO = """
+[orgs.acme.sources.offers]
+esp = "brevo"
+basic = ["file:{data}/keys/offers.basic"]
+"""
+EXTRA = """
+[orgs.acme.sources.extra]
+esp = "postmark"
+insecure = true
+"""
+BOUNCE = {
+    "RecordType": "Delivery",
+    "MessageID": "883953f4-6105-42a2-a16a-77a8eac79483",
+    "Recipient": "john@example.com",
+    "DeliveredAt": "2026-11-05T16:33:54Z",
+    "Metadata": {"campaign_id": "extra"},
+    "ServerID": 23,
+}
+EVENT: dict[str, object] = {"type": "sent", "campaign": "spring", "at": 1_790_000_000_000}
+
+
+class World(Stack):
+    """What the API answered before Kafka was there, and the stack that came of it."""
+
+    early: dict[str, httpx.Response]
+    stop_s: float
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(tmp_path_factory.mktemp("identity"), config=TWO_ORGS + BREVO, PARTITIONS="2") as world:
+        world.start("redis")
+        world.wait_for_port(world.redis_port)
+        world.start("api")
+        world.wait_for_port(int(world.http.rpartition(":")[2]))
+        world.early = {
+            path: httpx.request(method, world.url + path, timeout=2.0, trust_env=False)
+            for method, path in (
+                ("POST", "/webhooks/acme/news"),
+                ("POST", "/webhooks/acme/offers"),
+                ("POST", "/webhooks/acme/unknown"),
+                ("POST", "/api/v1/events"),
+                ("GET", "/api/v1/campaigns"),
+                ("GET", "/healthz"),
+                ("GET", "/readyz"),
+            )
+        }
+        world.wait_for(
+            lambda: "waiting until" in (world.folder / "api.log").read_text(), 20, "a line about it"
+        )
+        world.stop_s = world.stop("api")
+        assert world.processes["api"].returncode == 0
+        world.start("api")
+        api = world.processes["api"]
+        world.start("kafka")
+        for role in ("normalize", "aggregate", "query"):
+            world.start(role)
+        world.wait_ready(90)
+        assert world.processes["api"] is api
+        assert api.poll() is None
+        send(world, "spring", 40)
+        yield world
+
+
+def send(stack: Stack, campaign: str, count: int) -> None:
+    events = [EVENT | {"campaign": campaign, "recipient": f"p{n}@example.com"} for n in range(count)]
+    assert stack.post_events(events).status_code == 200
+    stack.wait_for(lambda: stack.summary(campaign).get("sent") == count, 30, "the counted ones")
+
+
+def ends(stack: Stack) -> dict[tuple[str, int], int]:
+    """The ends of all topics' partitions."""
+    consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "a-test-looks", "log_level": 2})
+    topics = {WEBHOOKS: WEBHOOKS_PARTITIONS, FACTS: 2, DEAD: 1, INSTALLATION: 1}
+    try:
+        return {
+            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
+            for topic, count in topics.items()
+            for number in range(count)
+        }
+    finally:
+        consumer.close()
+
+
+def start(host: Stack, *roles: str) -> None:
+    host.environ["REPORTS_HTTP"] = "127.0.0.1:0"
+    for role in roles:
+        host.start(f"{role}.refused")
+
+
+def refused(host: Stack, role: str, status: int, began: float) -> str:
+    """Waits for the role's end by itself, and gives its complaint."""
+    process = host.processes[f"{role}.refused"]
+    assert process.wait(max(0.1, REFUSED_WITHIN_S - (time.monotonic() - began))) == status
+    log = (host.folder / f"{role}.refused.log").read_text()
+    assert "Traceback" not in log
+    line = log.splitlines()[-1]
+    assert line.startswith("reports: "), log
+    return line
+
+
+def test_before_kafka_is_there_the_api_tells_each_to_come_again(stack: World) -> None:
+    answers = {path: (one.status_code, "retry-after" in one.headers) for path, one in stack.early.items()}
+    assert answers == {
+        "/webhooks/acme/news": (503, True),
+        "/webhooks/acme/offers": (429, True),  # Brevo throws away what is answered 5xx
+        "/webhooks/acme/unknown": (503, True),
+        "/api/v1/events": (503, True),
+        "/api/v1/campaigns": (503, True),
+        "/healthz": (200, False),
+        "/readyz": (503, True),
+    }
+    log = (stack.folder / "api.log").read_text()
+    assert stack.kafka in next(line for line in log.splitlines() if "waiting until" in line)
+
+
+def test_a_signal_ends_an_api_that_waits_at_once(stack: World) -> None:
+    assert stack.stop_s < 5
+
+
+def test_a_start_with_another_secret_is_refused_and_writes_nothing(stack: World) -> None:
+    before: Any = (ends(stack), stack.summary("spring"))
+    wrong = stack.beside("wrong", DATA=str(stack.data), SECRET="another secret of 30 characters")
+    with wrong:
+        began = time.monotonic()
+        start(wrong, *ROLES)
+        for role in ROLES:
+            assert "REPORTS_SECRET is not the secret of installation" in refused(wrong, role, 3, began)
+    assert (ends(stack), stack.summary("spring")) == before
+    send(stack, "after", 10)
+
+
+def test_a_second_host_is_refused_until_it_has_what_it_needs(stack: World) -> None:
+    before: Any = (ends(stack), stack.summary("spring"))
+    with stack.beside("second") as second:
+        began = time.monotonic()
+        start(second, *ROLES)
+        for role in ROLES:
+            line = refused(second, role, 3, began)
+            assert "no secret" in line
+            assert str(second.data / "secret") in line
+        assert not [path for path in second.data.glob("*") if path.name in ("secret", "keys", "installation")]
+        assert (ends(stack), stack.summary("spring")) == before
+        # As it was told; now the keys are missing, and none is made.
+        shutil.copy(stack.data / "secret", second.data / "secret")
+        began = time.monotonic()
+        start(second, "api", "normalize")
+        for role in ("api", "normalize"):
+            line = refused(second, role, 2, began)
+            assert (
+                f"orgs.acme.sources.news.secrets[0]: the file {second.data}/keys/acme-news.pub is not there"
+                in line
+            )
+            assert "copy it from there" in line
+        assert not (second.data / "keys").exists()
+        assert (ends(stack), stack.summary("spring")) == before
+        # As it was told, again: it takes webhooks and parses them with the others.
+        shutil.copytree(stack.data / "keys", second.data / "keys")
+        second.environ["REPORTS_HTTP"] = second.http
+        second.start("api")
+        second.start("normalize")
+        second.wait_ready()
+        send(second, "together", 30)
+        assert stack.summary("together") == second.summary("together")
+
+
+def codes(stack: Stack) -> dict[str, set[str]]:
+    """Role → what is wrong with its living processes."""
+    answer = stack.get("/ops/workers", key=stack.key())
+    found: dict[str, set[str]] = {}
+    for row in answer.json()["workers"]:
+        found.setdefault(row["role"], set()).update(one["code"] for one in row["conditions"])
+    return found
+
+
+def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) -> None:
+    assert codes(stack) == {"api": set(), "normalize": set(), "aggregate": set(), "query": set()}
+    file = TWO_ORGS + BREVO + EXTRA
+    with stack.beside("third", config=file, SECRET=(stack.data / "secret").read_text().strip()) as third:
+        shutil.copytree(stack.data / "keys", third.data / "keys")
+        third.start("api")
+        third.wait_ready()
+        answer = httpx.post(f"{third.url}/webhooks/acme/extra", json=BOUNCE, timeout=10.0, trust_env=False)
+        assert answer.status_code == 200
+        expected = {"api": {"configuration_differs"}, "normalize": {"unknown_source"}}
+        stack.wait_for(lambda: expected.items() <= codes(stack).items(), 30, "both conditions")
+        metrics = stack.get("/metrics").text
+        assert 'conditions{code="configuration_differs"} 1.0' in metrics
+        assert 'conditions{code="unknown_source"} 1.0' in metrics
+        # As it was told.
+        (stack.folder / "reports.toml").write_text(file)
+        for role in ("api", "normalize"):
+            stack.signal(role, signal.SIGHUP)
+        stack.wait_for(lambda: not any(codes(stack).values()), 30, "the end of both")
+        done = stack.run("dead", "replay", "--reason", "unknown source")
+        assert done.returncode == 0, done.stdout
+        stack.wait_for(lambda: stack.summary("extra").get("delivered") == 1, 30, "the replayed one")
