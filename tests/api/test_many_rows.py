@@ -1,0 +1,176 @@
+"""Reports of campaigns with more links than a partition publishes, and of rows that come later than the numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import facts as f
+from app import report, sections, top_rows
+from app.keys import campaign_key
+from app.report import ROWS_BEHIND
+from tables import ranking
+from tables.views import sections_name
+from tests.api.reading import MINUTE_MS, START_MS, Reading, event, reading
+from tests.api.serving import SECRET
+
+LIMIT, SHOWN = 20, 10
+KEY = campaign_key(SECRET, "acme", "spring")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ranking, "LIMITS", {})
+    monkeypatch.setattr(ranking, "DEFAULT_LIMIT", LIMIT)
+    for module in (sections, top_rows):
+        monkeypatch.setattr(module, "LINKS", SHOWN)
+        monkeypatch.setattr(module, "ROWS", SHOWN)
+    monkeypatch.setattr(sections.links, "__defaults__", (None, SHOWN))
+    return
+
+
+@pytest.fixture
+async def api(redis_db: str, tmp_path: Path) -> AsyncIterator[Reading]:
+    async with reading(redis_db, tmp_path) as found:
+        yield found
+
+
+def clicks(number: int) -> list[f.Entry]:
+    """Of 200 links, some far more than others, by people and scanners."""
+    chance = random.Random(1)
+    return [
+        event(
+            "clicked", f"r{place}@example.com", START_MS + place * MINUTE_MS,
+            link=f"https://example.com/{int(200 * chance.random() ** 3)}",
+            evidence=f.AGENT_SCANNER if chance.random() < 0.3 else 0, country=f"C{chance.randrange(60)}",
+        )
+        for place in range(number)
+    ]  # fmt: skip
+
+
+def by_link(entries: list[f.Entry], count: str) -> Counter[str]:
+    return Counter(
+        f.decode_detail(one.detail).link or ""
+        for one in entries
+        if count == "all" or not one.fact.evidence & f.AGENT_SCANNER
+    )
+
+
+@pytest.mark.parametrize("count", ["all", "people"])
+async def test_shown_rows_are_exact_and_add_up(api: Reading, count: str) -> None:
+    made = clicks(1_500)
+    await api.world.count(*made)
+    true = by_link(made, count)
+    document = await api.get(f"/report?count={count}")
+    rows = document["links"]["rows"]
+    assert {row["link"]: row["total_clicks"] for row in rows}.items() <= true.items()
+    assert len(rows) == SHOWN
+    # The first ones differ by more than the parts leave out.
+    assert [row["total_clicks"] for row in rows[:3]] == [number for _, number in true.most_common(3)]
+    shown = sum(row["total_clicks"] for row in rows)
+    assert shown + document["links"]["other"]["total_clicks"] == sum(true.values())
+    assert sum(row["clicks"] for row in document["places"]["countries"]) == sum(true.values())
+    assert all(row["first_at"] and row["last_at"] for row in rows)
+
+
+async def test_without_anyone_to_ask_nothing_is_too_small(api: Reading) -> None:
+    made = clicks(1_500)
+    await api.world.count(*made)
+    api.process.partitions.close()
+    document = await api.get("/links")
+    true = by_link(made, "all")
+    rows = document["links"]["rows"]
+    assert {row["link"]: row["total_clicks"] for row in rows}.items() <= true.items()
+    shown = sum(row["total_clicks"] for row in rows)
+    assert shown + document["links"]["other"]["total_clicks"] == sum(true.values())
+
+
+async def test_rows_are_put_together_once_for_all(api: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.world.count(*clicks(1_500))
+    queries = api.api.context.queries
+    asked: list[int] = []
+    tops = queries.tops
+
+    async def counted(*args: Any) -> top_rows.Answer:
+        asked.append(len(args[2]))
+        return await tops(*args)
+
+    monkeypatch.setattr(queries, "tops", counted)
+    documents = await asyncio.gather(
+        *(api.get(f"/report?count={count}") for count in ("all", "people") for _ in range(3))
+    )
+    assert all("links" in document for document in documents)
+    await api.get("/links")
+    assert len(asked) == 1
+    await api.world.count(*clicks(1))  # the same ones: nothing has changed
+    assert asked[0] < 20 * SHOWN
+    await api.world.count(event("clicked", "new@example.com", START_MS, link="https://example.com/0"))
+    document = await api.get("/report")
+    assert len(asked) == 2
+    assert sum(row["clicks"] for row in document["places"]["countries"]) == 1_501
+
+
+async def test_rows_that_are_not_published_yet_are_not_shown_as_complete(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows go their own way to Redis, and after a flood they take longer than the numbers."""
+    publisher = api.world.publisher
+    flush = publisher._flush_sections
+
+    async def later() -> None:
+        pass
+
+    monkeypatch.setattr(publisher, "_flush_sections", later)
+    made = clicks(50)
+    api.world.write(made)
+    async with asyncio.timeout(10):
+        while (summary := await api.get("/summary")).get("summary", {}).get("total_clicks") != 50:
+            await asyncio.sleep(0.01)
+    assert not summary["stale"]
+    document = await api.get("/report")
+    assert document["summary"]["total_clicks"] == 50
+    assert document["links"]["rows"] == []
+    assert document["lag_ms"] > 0
+    monkeypatch.setattr(report, "ROWS_BEHIND_MS", 0)
+    for path in ("/report", "/links", "/places", "/clients", "/providers", "/variants"):
+        document = await api.get(path)
+        assert (document["stale"], document["reason"]) == (True, ROWS_BEHIND), path
+    assert not (await api.get("/summary"))["stale"]
+    monkeypatch.setattr(publisher, "_flush_sections", flush)
+    publisher._marked.set()
+    await api.world.published()
+    document = await api.get("/report")
+    assert (document["stale"], document["lag_ms"]) == (False, 0)
+    assert len(document["links"]["rows"]) == SHOWN
+
+
+async def test_rows_that_are_lost_in_redis_are_said(api: Reading) -> None:
+    await api.world.count(*clicks(50))
+    assert not (await api.get("/links"))["stale"]
+    await api.world.redis.hdel(sections_name(KEY), "f:0", "x:0:1")  # type: ignore[misc]
+    document = await api.get("/links")
+    assert (document["stale"], document["reason"]) == (True, ROWS_BEHIND)
+
+
+async def test_whoever_watches_is_told_that_rows_are_behind(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.world.count(*clicks(50))
+    async with api.api.live("/api/v1/campaigns/spring/live") as stream:
+        assert not (await stream.until("snapshot")).data["stale"]
+        monkeypatch.setattr(report, "ROWS_BEHIND_MS", 0)
+
+        async def later() -> None:
+            pass
+
+        monkeypatch.setattr(api.world.publisher, "_flush_sections", later)
+        api.world.write([event("clicked", "new@example.com", START_MS, link="https://example.com/0")])
+        async with asyncio.timeout(10):
+            while (await stream.until("change")).data["reason"] != ROWS_BEHIND:
+                pass
