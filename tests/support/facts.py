@@ -125,7 +125,9 @@ def entries(
 
     return st.builds(
         build,
-        st.sampled_from((f.OPENED, f.BOUNCED, f.CLICKED) if few else range(len(f.TYPE_NAMES))),
+        st.sampled_from(
+            (f.OPENED, f.OPENED, f.CLICKED, f.OPENED, f.BOUNCED) if few else range(len(f.TYPE_NAMES))
+        ),
         st.integers(0, 6),
         st.sampled_from(addresses),
         st.sets(st.sampled_from(bits), max_size=2),
