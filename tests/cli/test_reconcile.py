@@ -11,6 +11,7 @@ from rocksdict import Rdict
 
 from app import breakdown as b
 from app.contribution import METRICS
+from app.errors import StateError
 from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Entry, Fact, FactsRecord, encode
 from app.keys import campaign_key, identity, recipient_key, secret_fingerprint
 from cli.reconcile import reconcile
@@ -159,9 +160,38 @@ def lost_state(db: Rdict) -> None:
     recipients.put(names[0], recipients.get(first(recipients, CAMPAIGN)[0]))
 
 
+def lost_sketch(db: Rdict) -> None:
+    db.delete(first(db, b"h" + CAMPAIGN)[0])
+
+
+def one_too_many(db: Rdict) -> None:
+    name, value = first(db, b"h" + CAMPAIGN)
+    db.put(name, value + bytes(8))
+
+
+def one_too_few(db: Rdict) -> None:
+    """As if a person had been erased before they were counted."""
+    (name, value), *_ = [pair for pair in layout.scan(db, b"h" + CAMPAIGN) if len(pair[1]) > 8]
+    db.put(name, value[8:])
+
+
+def lost_fallen(db: Rdict) -> None:
+    db.delete(first(db, b"O" + CAMPAIGN)[0])
+
+
+def wrong_fallen(db: Rdict) -> None:
+    name, value = first(db, b"O" + CAMPAIGN)
+    db.put(name, value[:2] + bytes(8))
+
+
 @pytest.mark.parametrize(
     ("spoil", "place"),
     [
+        (lost_sketch, ("sketches", "people")),
+        (one_too_many, ("sketches", "people")),
+        (one_too_few, ("sketches", "people")),
+        (lost_fallen, ("index", "overflow")),
+        (wrong_fallen, ("index", "overflow")),
         (wrong_pattern, ("sums", "patterns")),
         (wrong_total, ("sums", "totals")),
         (lost_day, ("sums", "quarters")),
@@ -183,3 +213,11 @@ def test_a_difference_is_seen(database: Path, spoil: Callable[[Rdict], None], pl
     spoil(db)
     db.close()
     assert differences(database)[place] >= 1
+
+
+def test_another_secret_is_said_and_compares_nothing(database: Path) -> None:
+    with (
+        PartitionReader(database) as reader,
+        pytest.raises(StateError, match="partition 0 was counted with another REPORTS_SECRET"),
+    ):
+        list(reconcile(reader, "partition 0", None, Comparison(), b"another"))

@@ -78,6 +78,7 @@ def entry(
     return Entry(recipient, address, Fact(identity, at_ms, kind, evidence, content, **fields), detail)
 
 
+_CLASSES: tuple[tuple[int, ...], ...] = ((), (), (), (), (f.MACHINE,), (f.SOFT_BOUNCE,), (f.EXCLUDED,))
 _TEXTS = ("link", "place", "agent", "reason", "provider", "variant")
 
 
@@ -88,8 +89,8 @@ def entries(
     steady: bool = False,
     few: bool = False,
 ) -> st.SearchStrategy[tuple[str, Entry]]:
-    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time and evidence; `few`: of few types,
-    most of them with copies that don't."""
+    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time and evidence; `few`: many facts of
+    few types and classes, most of them with copies that don't."""
     bits = [f.MACHINE, f.AGENT_PROXY, f.AGENT_SCANNER, f.SOFT_BOUNCE, f.EXCLUDED, f.HIDDEN_LINK]
     if not steady:
         bits += [f.UNTIMED, f.CLAMPED]
@@ -125,11 +126,13 @@ def entries(
 
     return st.builds(
         build,
-        st.sampled_from((f.OPENED, f.BOUNCED, f.CLICKED) if few else range(len(f.TYPE_NAMES))),
+        st.sampled_from(
+            (f.OPENED, f.OPENED, f.CLICKED, f.OPENED, f.BOUNCED) if few else range(len(f.TYPE_NAMES))
+        ),
         st.integers(0, 6),
         st.sampled_from(addresses),
-        st.sets(st.sampled_from(bits), max_size=2),
-        st.integers(0, 6 if few else 3),
+        st.sampled_from(_CLASSES).map(set) if few else st.sets(st.sampled_from(bits), max_size=2),
+        st.integers(0, 12 if few else 3),
         st.integers(1, 3),
         st.sampled_from(campaigns),
         st.tuples(*(st.integers(0, most) for most in (3, 3, 3, 2, 2, 2))),

@@ -46,8 +46,10 @@ def telling(line: tuple[str, Entry]) -> tuple[str, Entry]:
     return campaign, replace(entry, fact=fact, detail=f.encode(replace(detail, link=TELLING)))
 
 
-facts = st.lists(entries(addresses=ADDRESSES, campaigns=CAMPAIGNS, few=True).map(telling), max_size=12)
-erasures = st.lists(st.tuples(st.sampled_from(CAMPAIGNS), st.sampled_from(ADDRESSES[:2])), max_size=1)
+GONE, STAYS = ADDRESSES[:2]
+one = entries(addresses=(GONE, GONE, STAYS), campaigns=("spring", "spring", "autumn"), few=True).map(telling)
+facts = st.lists(one, min_size=4, max_size=30)
+erasures = st.lists(st.tuples(st.sampled_from(CAMPAIGNS), st.sampled_from((GONE, STAYS))), max_size=1)
 
 
 def shown(folder: Path) -> Mapping[str, object]:
