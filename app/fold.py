@@ -4,20 +4,18 @@ Rules:
 1. A fact is kept once by its identity. Of copies that differ, the one with the smallest (at_ms, content) stays.
 2. Of each type the state keeps the `KEPT` facts with the smallest identities, and of each class within a type (hard and
    soft bounces, opens by verdict, excluded ones …) the first and the last. What falls out is counted in `overflow` by
-   its class. Which facts those are depends on the set of facts alone: a fact that falls out can never come back in,
-   whatever follows.
-3. Whether a fact that is not kept was seen before is asked of the log (`logged`), and only where something of its type
-   has fallen out.
-Known bound: of a class with more than `KEPT` facts of one recipient, a copy that moves a fact to an earlier time (only
-facts without a time of their own have such copies) or to another class (an edited dead letter, a newer reading of the
-user agent) may leave an earlier fact as the last one kept. Counts stay exact.
+   its class. Which facts those are depends on the set of facts alone.
+3. Whether a fact that is not kept was seen before is asked of what is stored (`Fallen`) by its identity, whatever its
+   time is now, and only where something of its type has fallen out.
+4. A copy that takes the place of a fact may make another one the first or last of a class. So a fact that fell out can
+   come back, and it is looked for where the one that was replaced stood at an end of its class.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from app import facts as f
 from app.facts import Entry, Fact, Identity
@@ -28,10 +26,39 @@ KEPT: Final = 200
 
 LogKey = tuple[int, Identity]
 """A fact's place in the event log of its campaign: (at_ms, identity)."""
-Logged = Callable[[int, Identity], Entry | None]
-"""What the log holds at a place."""
 LogChanges = dict[LogKey, Entry | None]
 """Log entries to put (an entry) and to delete (None)."""
+
+
+class Place(NamedTuple):
+    """Where a fact that fell out of the state stands."""
+
+    type: int
+    of: int
+    """Its class, as in `RecipientState.overflow`."""
+    at_ms: int
+    identity: Identity
+
+
+class Fallen(Protocol):
+    """What is stored of one recipient's facts that fell out of the state."""
+
+    def find(self, identity: Identity) -> Fact | None: ...
+
+    def places(self) -> Iterable[Place]: ...
+
+
+class Changes:
+    """What a fold changes beside the state."""
+
+    __slots__ = ("fallen", "log", "replaced")
+
+    def __init__(self) -> None:
+        self.log: LogChanges = {}
+        self.fallen: dict[Identity, Fact | None] = {}
+        """Facts that fell out of the state; None: those that came back."""
+        self.replaced: list[Fact] = []
+        """Facts whose place a copy took."""
 
 
 def log_key(fact: Fact) -> LogKey:
@@ -42,10 +69,10 @@ def empty_state() -> RecipientState:
     return RecipientState(STATE_VERSION, "", [])
 
 
-def fold(state: RecipientState, entries: Sequence[Entry], logged: Logged, log: LogChanges) -> bool:
-    """Adds a recipient's entries to its state, in place, and to `log` what changes in the event log.
+def fold(state: RecipientState, entries: Sequence[Entry], fallen: Fallen, changes: Changes) -> bool:
+    """Adds a recipient's entries to its state, in place, and to `changes` what changes beside it.
 
-    Returns whether anything changed. `logged` answers from what is stored; entries of this call are looked up in `log`.
+    Returns whether anything changed. `fallen` answers from what is stored; what `changes` has goes before it.
     """
     facts = state.facts
     changed = False
@@ -54,68 +81,120 @@ def fold(state: RecipientState, entries: Sequence[Entry], logged: Logged, log: L
         identity = fact.identity
         for kept in facts:
             if kept.identity == identity:
-                changed |= _merge_kept(state, kept, entry, log)
+                changed |= _merge_kept(state, kept, entry, fallen, changes)
                 break
         else:
-            if state.overflow:
-                merged = _merge_overflown(state, entry, logged, log)
-                if merged is not None:
-                    changed |= merged
+            if state.overflow and _has_fallen(state, fact.type):
+                before = _find(identity, fallen, changes)
+                if before is not None:
+                    changed |= _merge_fallen(state, before, entry, changes)
                     continue
             changed = True
-            log[fact.at_ms, identity] = entry
-            if not facts:
-                facts.append(fact)
-                state.address = entry.address
-            else:
-                last = facts[-1]
-                if fact.at_ms > last.at_ms:
-                    facts.append(fact)
-                else:
-                    insort(facts, fact, key=log_key)
-                    if facts[0] is fact:
-                        state.address = entry.address
-                if len(facts) > KEPT:
-                    _bound(state, fact.type)
+            changes.log[fact.at_ms, identity] = entry
+            _insert(state, entry)
+            if len(facts) > KEPT:
+                _bound(state, fact.type, changes)
     return changed
 
 
-def _merge_kept(state: RecipientState, kept: Fact, entry: Entry, log: LogChanges) -> bool:
+def places(fallen: Fallen, changes: Changes) -> Iterator[Place]:
+    """Where the facts stand that are not in the state, as of `changes`."""
+    moved = changes.fallen
+    for place in fallen.places():
+        if place.identity not in moved:
+            yield place
+    for fact in moved.values():
+        if fact is not None:
+            yield place_of(fact)
+
+
+def place_of(fact: Fact) -> Place:
+    return Place(fact.type, class_of(fact), fact.at_ms, fact.identity)
+
+
+def _insert(state: RecipientState, entry: Entry) -> None:
+    facts, fact = state.facts, entry.fact
+    if not facts:
+        facts.append(fact)
+        state.address = entry.address
+    elif fact.at_ms > facts[-1].at_ms:
+        facts.append(fact)
+    else:
+        insort(facts, fact, key=log_key)
+        if facts[0] is fact:
+            state.address = entry.address
+
+
+def _merge_kept(state: RecipientState, kept: Fact, entry: Entry, fallen: Fallen, changes: Changes) -> bool:
     """A copy of a kept fact: the smaller one stays. It can only move to an earlier time."""
-    fact = entry.fact
-    if (fact.at_ms, fact.content) >= (kept.at_ms, kept.content):
+    if not _is_smaller(entry.fact, kept):
         return False
     state.facts.remove(kept)
-    insort(state.facts, fact, key=log_key)
-    if state.facts[0] is fact:
-        state.address = entry.address
-    if fact.at_ms != kept.at_ms:
-        log[kept.at_ms, kept.identity] = None
-    log[fact.at_ms, fact.identity] = entry
+    _insert(state, entry)
+    _replace(kept, entry, changes)
+    if state.overflow and _has_fallen(state, kept.type):
+        _restore_ends(state, kept, fallen, changes)
+    if len(state.facts) > KEPT:
+        _bound(state, kept.type, changes)
     return True
 
 
-def _merge_overflown(state: RecipientState, entry: Entry, logged: Logged, log: LogChanges) -> bool | None:
-    """A copy of a fact that fell out of the state: whether it changed anything, None where it is no copy.
-
-    The count follows the smaller copy.
-    """
-    fact = entry.fact
-    if not any(kind == fact.type for kind, _, _ in state.overflow):
-        return None
-    place = fact.at_ms, fact.identity
-    before = log[place] if place in log else logged(*place)
-    if before is None:
-        return None
-    if fact.content >= before.fact.content:
+def _merge_fallen(state: RecipientState, before: Fact, entry: Entry, changes: Changes) -> bool:
+    """A copy of a fact that fell out: the smaller one stays, in the state where it is an end of its class now."""
+    if not _is_smaller(entry.fact, before):
         return False
-    log[place] = entry
-    _count(state, before.fact, -1)
-    _count(state, fact, 1)
+    _replace(before, entry, changes)
+    _count(state, before, -1)
+    changes.fallen[before.identity] = None
+    _insert(state, entry)
+    _bound(state, before.type, changes)
     return True
 
 
-def _bound(state: RecipientState, kind: int) -> None:
+def _is_smaller(fact: Fact, than: Fact) -> bool:
+    return (fact.at_ms, fact.content) < (than.at_ms, than.content)
+
+
+def _replace(before: Fact, entry: Entry, changes: Changes) -> None:
+    fact = entry.fact
+    if fact.at_ms != before.at_ms:
+        changes.log[before.at_ms, before.identity] = None
+    changes.log[fact.at_ms, fact.identity] = entry
+    changes.replaced.append(before)
+
+
+def _has_fallen(state: RecipientState, kind: int) -> bool:
+    return any(of_type == kind for of_type, _, _ in state.overflow)
+
+
+def _find(identity: Identity, fallen: Fallen, changes: Changes) -> Fact | None:
+    return changes.fallen[identity] if identity in changes.fallen else fallen.find(identity)
+
+
+def _restore_ends(state: RecipientState, replaced: Fact, fallen: Fallen, changes: Changes) -> None:
+    """Brings back what is the first or last of its class, now that the one that was replaced is not."""
+    kind, of, at = replaced.type, class_of(replaced), log_key(replaced)
+    members = [log_key(fact) for fact in state.facts if fact.type == kind and class_of(fact) == of]
+    if members and members[0] < at < members[-1]:
+        return
+    beyond = [
+        (place.at_ms, place.identity)
+        for place in places(fallen, changes)
+        if place.type == kind and place.of == of
+    ]
+    if not beyond:
+        return
+    for at_ms, identity in {min(beyond), max(beyond)}:
+        if members and members[0] < (at_ms, identity) < members[-1]:
+            continue
+        fact = _find(identity, fallen, changes)
+        if fact is not None:
+            insort(state.facts, fact, key=log_key)
+            changes.fallen[identity] = None
+            _count(state, fact, -1)
+
+
+def _bound(state: RecipientState, kind: int, changes: Changes) -> None:
     """Drops what is neither the first or last of its class nor among the smallest identities of its type."""
     of_type = [fact for fact in state.facts if fact.type == kind]
     if len(of_type) <= KEPT:
@@ -123,15 +202,16 @@ def _bound(state: RecipientState, kind: int) -> None:
     smallest = sorted(fact.identity for fact in of_type)[KEPT - 1]
     classes: dict[int, list[Fact]] = {}
     for fact in of_type:
-        classes.setdefault(_class(fact), []).append(fact)
+        classes.setdefault(class_of(fact), []).append(fact)
     for members in classes.values():
         for fact in members[1:-1]:
             if fact.identity > smallest:
                 state.facts.remove(fact)
+                changes.fallen[fact.identity] = fact
                 _count(state, fact, 1)
 
 
-def _class(fact: Fact) -> int:
+def class_of(fact: Fact) -> int:
     """What counts a fact that is not kept (`RecipientState.overflow`), so that no number needs more of it than that."""
     if fact.evidence & f.EXCLUDED:
         return UNCOUNTED
@@ -144,6 +224,6 @@ def _class(fact: Fact) -> int:
 
 def _count(state: RecipientState, fact: Fact, by: int) -> None:
     counts = {(kind, of): count for kind, of, count in state.overflow}
-    key = (fact.type, _class(fact))
+    key = (fact.type, class_of(fact))
     counts[key] = counts.get(key, 0) + by
     state.overflow = sorted((*key, count) for key, count in counts.items() if count)

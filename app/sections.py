@@ -149,7 +149,8 @@ def links(
     top_clickers: Mapping[int, Iterable[tuple[str, int]]] | None = None,
     shown: int = LINKS,
 ) -> Links:
-    """`top_clickers`: link → (address, clicks), the most clicks first; None where nobody was asked for them."""
+    """`top_clickers`: link → (address, clicks), the most clicks first, no address of who was erased; None where nobody
+    was asked for them."""
     rows = sections.get(b.LINK, NO_ROWS)
     name = _name_in(rows, _as_it_is)
     found, rest, others = _ordered(rows, shown, lambda tally: _clicks(tally, count), name)
@@ -176,7 +177,7 @@ def links(
             "top_clickers": None,
         }
         if top_clickers is not None and link in top_clickers:
-            row["top_clickers"] = [{"recipient": who, "clicks": n} for who, n in top_clickers[link]]
+            row["top_clickers"] = [{"recipient": who or None, "clicks": n} for who, n in top_clickers[link]]
         result.append(row)
     others += rows.people_rest_rows if people else rows.rest_rows
     return {"rows": result, "other": {"links": others, "total_clicks": _clicks(rest, count)}}

@@ -31,12 +31,20 @@ class RecipientState(msgspec.Struct, array_like=True, gc=False):
     overflow: list[tuple[int, int, int]] = []
     erased: bool = False
     """The person was erased: what identifies them is gone, here and in the log (`app.erasure`)."""
+    person: int = 0
+    """`app.keys.person_id` of an erased person, who goes on counting among the unique people. 0: not erased, nothing
+    came of them yet, or erased before this was kept."""
 
 
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[RecipientState] = msgspec.msgpack.Decoder(RecipientState)
 
-encode_state = _encoder.encode
+
+def encode_state(state: RecipientState) -> bytes:
+    """Of everybody who isn't erased the bytes are those of the versions that didn't know of `person`."""
+    if state.person:
+        return _encode(state)
+    return _encode((state.version, state.address, state.facts, state.overflow, state.erased))
 
 
 def decode_state(data: bytes) -> RecipientState:

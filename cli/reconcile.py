@@ -1,6 +1,8 @@
-"""`reports reconcile [CAMPAIGN]`: sums, index and log of every partition anew from its recipients, and compared.
+"""`reports reconcile [CAMPAIGN]`: sums, index, log and sketches of every partition anew from its recipients, compared.
 
 Works beside a running worker: a partition is read as of one moment, and a batch is never half in it.
+Sketches of people must be those of the recipients' facts, register by register. Where an older version counted before
+(`layout.COUNTING`), or erased somebody of the campaign (`layout.is_nobody`), they may hold more, and never less.
 Exit status: 0 no difference; 1 differences.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 
 import click
@@ -20,7 +23,10 @@ from app import breakdown as b
 from app.breakdown import row_name
 from app.contribution import METRICS, NOTHING, LinkClicks, contribution
 from app.errors import StateError
-from app.facts import CampaignKey, Fact, Identity, RecipientKey
+from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
+from app.fold import log_key, place_of
+from app.keys import secret_fingerprint
+from app.settings import PREFIX
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.progress import Progress
@@ -30,8 +36,10 @@ from cli.verify import show
 from tables import layout
 from tables.book import Book
 from tables.layout import CampaignRow
+from tables.people import PeopleOf
 from tables.reading import PartitionReader
 from tables.redis_client import redis_client
+from tables.sketches import Sketch
 from tables.sums import Sums
 
 SHOW_EVERY = 5_000
@@ -57,7 +65,7 @@ def command(campaign: str | None) -> int:
         for partition, owner in sorted(owned.items()):
             progress.say(f"partition {partition} of {owner.worker}")
             with PartitionReader(Path(owner.state)) as reader:
-                for done in reconcile(reader, f"partition {partition}", campaign, result):
+                for done in reconcile(reader, f"partition {partition}", campaign, result, settings.secret):
                     progress.at(recipients + done)
                 recipients += done
     Console(stderr=True).print(f"{recipients} recipients in {len(owned)} partitions")
@@ -87,16 +95,25 @@ class _Sums(msgspec.Struct):
     """Link → first and last click, then those of people; -1: none."""
 
 
-def reconcile(reader: PartitionReader, where: str, campaign: str | None, result: Comparison) -> Iterator[int]:
-    """Compares one partition; gives the number of recipients done, now and then and at the end."""
+def reconcile(
+    reader: PartitionReader, where: str, campaign: str | None, result: Comparison, secret: bytes
+) -> Iterator[int]:
+    """Compares one partition; gives the number of recipients done, now and then and at the end. Raises StateError."""
     done = 0
     rules = reader.rules()
+    meta = reader.meta()
+    if meta is not None and meta.secret != secret_fingerprint(secret):
+        raise StateError(
+            f"{where} was counted with another {PREFIX}SECRET: set that of the workers, or {PREFIX}DATA to their "
+            "data folder"
+        )
     for key, row in list(reader.campaigns()):
         if campaign is not None and row.campaign != campaign:
             continue
         sums = _Sums()
         kept: dict[RecipientKey, dict[tuple[int, Identity], Fact]] = {}
         fallen: dict[RecipientKey, int] = {}
+        people = PeopleOf(key, row.org, secret)
         book = reader.book(key)
         rows = Sums()
         clicks: set[bytes] = set()
@@ -104,7 +121,8 @@ def reconcile(reader: PartitionReader, where: str, campaign: str | None, result:
             adds = contribution(state, book, rules)
             rows.move(NOTHING, adds)
             clicks |= layout.click_names(key, recipient, adds.clicks)
-            kept[recipient] = {(fact.at_ms, fact.identity): fact for fact in state.facts}
+            kept[recipient] = {log_key(fact): fact for fact in state.facts}
+            people.add(recipient, state)
             fallen[recipient] = sum(count for _, _, count in state.overflow)
             if adds.last_at_ms >= 0:
                 sums.patterns[adds.pattern] += 1
@@ -142,7 +160,15 @@ def reconcile(reader: PartitionReader, where: str, campaign: str | None, result:
         result.same("sums", "names", f"{name}, numbers without a name", [], nameless)
         indexed = dict(reader.index(b"S" + key))
         result.mappings("index", "statuses", name, _hex(sums.statuses), _hex(indexed))
-        _compare_log(reader, key, kept, fallen, name, result)
+        beyond = _compare_log(reader, key, kept, fallen, name, result)
+        if reader.knows_fallen(key):
+            wanted = {(entry.recipient, place_of(entry.fact)) for entry in beyond}
+            found = set(reader.fallen(key))
+            result.same("index", "overflow", f"{name}, missing", 0, len(wanted - found))
+            result.same("index", "overflow", f"{name}, left behind", 0, len(found - wanted))
+        for entry in beyond:
+            people.add_fallen(entry)
+        _compare_people(reader, key, people, name, result)
     yield done
 
 
@@ -208,9 +234,10 @@ def _compare_log(
     fallen: dict[RecipientKey, int],
     name: str,
     result: Comparison,
-) -> None:
-    """Every kept fact is in the log, and every entry of the log is kept or among those that fell out of the state."""
-    beyond: Counter[RecipientKey] = Counter()
+) -> list[Entry]:
+    """Every kept fact is in the log, and every entry of the log is kept or among those that fell out of the state,
+    which it gives."""
+    beyond: list[Entry] = []
     wrong = unknown = 0
     for entry in reader.log(key):
         facts = kept.get(entry.recipient)
@@ -219,7 +246,7 @@ def _compare_log(
             continue
         fact = facts.pop((entry.fact.at_ms, entry.fact.identity), None)
         if fact is None:
-            beyond[entry.recipient] += 1
+            beyond.append(entry)
         elif fact != entry.fact:
             wrong += 1
     result.same("log", "entries", f"{name}, of recipients without a state", 0, unknown)
@@ -227,5 +254,24 @@ def _compare_log(
     result.same(
         "log", "entries", f"{name}, kept facts without one", 0, sum(len(facts) for facts in kept.values())
     )
-    differing = {who for who in fallen if fallen[who] != beyond[who]}
+    found = Counter(entry.recipient for entry in beyond)
+    differing = {who for who in fallen if fallen[who] != found[who]}
     result.same("log", "entries", f"{name}, recipients with another number of entries", 0, len(differing))
+    return beyond
+
+
+def _compare_people(
+    reader: PartitionReader, key: CampaignKey, people: PeopleOf, name: str, result: Comparison
+) -> None:
+    expected, found = people.sketches(), reader.sketches(key)
+    if not (reader.is_exact() and people.everybody):
+        for place, sketch in found.items():
+            # What stands there beside them is right too.
+            expected.setdefault(place, Sketch()).merge(sketch)
+    wanted = {place.hex(): _told(sketch) for place, sketch in expected.items()}
+    result.mappings("sketches", "people", name, wanted, {p.hex(): _told(s) for p, s in found.items()})
+
+
+def _told(sketch: Sketch) -> str:
+    """Tells any two sketches apart."""
+    return f"{sketch.count()} people ({blake2b(sketch.encode(), digest_size=8).hexdigest()})"

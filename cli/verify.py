@@ -19,11 +19,12 @@ from rich.table import Table
 
 from app.organisations import Organisations
 from app.settings import Settings
+from app.topics import FACTS
 from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
 from cli.progress import Progress
 from cli.streams import Position, Streams
-from cli.verifier import stored
+from cli.verifier import erasures, stored
 from cli.verifier.answers import compare_pages
 from cli.verifier.compare import Comparison
 from cli.verifier.ledger import Campaign, Ledger, read_ledger
@@ -82,10 +83,12 @@ async def _verify(
     limits = Thresholds(
         settings.burst_links, settings.burst_ms, settings.click_after_ms, settings.open_after_ms
     )
+    ends = {position.partition: position.end for position in positions if position.topic == FACTS}
+    erased = await asyncio.to_thread(erasures.read_erased, settings.kafka, ends)
+    ledger.erased = erasures.of_ledger(ledger, erased, settings.secret)
     wanted = {campaign: expect(ledger, campaign, limits) for campaign in ledger.campaigns()}
     redis = redis_client(settings.redis, timeout_s=10)
     try:
-        ends = {position.partition: position.end for position in positions if position.topic == "facts"}
         owned = await stored.owners(redis)
         await wait_for_sections(redis, ends, timeout_s)
         database = await asyncio.to_thread(stored.read_databases, owned, ends)

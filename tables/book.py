@@ -104,6 +104,13 @@ class Book:
             self._add(section, number, text)
         return new
 
+    def rename(self, section: int, number: int, text: str) -> bool:
+        """Gives a number another name, whether it has one or not; returns whether it is new."""
+        if self.texts.get((section, number)) == text:
+            return False
+        self._add(section, number, text)
+        return True
+
     def _add(self, section: int, number: int, text: str) -> None:
         self._known[section].add(number)
         self.texts[section, number] = text

@@ -9,6 +9,7 @@ value):
                 `N`+campaign+section(1)+number(8) → text: what a number in facts and row keys stands for
                 `E`+campaign+link(8) → `tables.link_ends.Ends`: first and last click of a link
                 `H`, `h`: sketches of people (`tables.people`)
+                `O`: facts that fell out of the states (`tables.fallen`)
                 `X`+campaign+fingerprint → `tables.foreign.ForeignRow`: facts keyed by another secret
 - `recipients`  campaign(8)+recipient(16) → `app.state.RecipientState`
 - `log`         campaign(8)+at_ms(8)+identity(16) → `app.facts.Entry`: every fact, kept in the state or not
@@ -49,6 +50,9 @@ from app.state import RecipientState
 from app.verdicts import DEFAULT_RULES, Rules
 
 LAYOUT_VERSION: Final = 2
+COUNTING: Final = 1
+"""What goes with the states (`Meta.counting`). 0: sketches may hold more people than the log and lack erased ones, and
+of facts that fell out of a state there may be no key. Both are mended as facts come in, and all by a rebuild."""
 
 META: Final = b"meta"
 OFFSET: Final = b"offset"
@@ -89,6 +93,8 @@ class Meta(msgspec.Struct, array_like=True):
     """The request that the last rebuild answered."""
     rebuilding: bool = False
     """A rebuild began and did not end: it has to be done again."""
+    counting: int = 0
+    """`COUNTING` of the version that made the database, or rebuilt it last."""
 
 
 class CampaignRow(msgspec.Struct, array_like=True):
@@ -151,6 +157,11 @@ def address_name(campaign: CampaignKey, address: str) -> bytes:
 def indexed_address(state: RecipientState, recipient: RecipientKey) -> str:
     """By what a recipient stands in the index by address. No address begins like that of an erased one: it has no @."""
     return f"erased:{recipient.hex()}" if state.erased else normalise_address(state.address)
+
+
+def is_nobody(state: RecipientState) -> bool:
+    """Whether it is of somebody who was erased before `RecipientState.person` was kept."""
+    return state.erased and not state.person and bool(state.facts)
 
 
 def activity_name(campaign: CampaignKey, last_at_ms: int, recipient: RecipientKey) -> bytes:

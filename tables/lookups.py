@@ -72,11 +72,6 @@ class PagedReader(PartitionReader):
         self._families.clear()
         super().close()
 
-    def meta(self) -> Meta | None:
-        """What the database belongs to; None before its writer has said so."""
-        stored = self._db.get(layout.META)
-        return _meta_decoder.decode(stored) if stored is not None else None
-
     def campaign_row(self, campaign: CampaignKey) -> CampaignRow | None:
         stored = self._db.get(layout.campaign_name(campaign))
         return _campaign_decoder.decode(stored) if stored is not None else None

@@ -20,10 +20,9 @@ from typing import Any, Final
 import msgspec
 from rocksdict import WriteBatch
 
-from app import breakdown as b
 from app import keys
 from app.contribution import NOTHING, contribution
-from app.erasure import ERASED, blank, tells
+from app.erasure import blank
 from app.errors import StateError
 from app.facts import (
     CLICKED,
@@ -31,11 +30,10 @@ from app.facts import (
     OPENED,
     CampaignKey,
     Entry,
-    Identity,
     RecipientKey,
     encode,
 )
-from app.fold import LogChanges, Logged, empty_state, fold, log_key
+from app.fold import Changes, empty_state, fold
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
 from tables import layout
@@ -43,10 +41,12 @@ from tables.aggregates import Aggregates, campaign_decoder, day_decoder, labels_
 from tables.batches import group
 from tables.book import name_of
 from tables.cache import Recipient, RecipientCache
+from tables.erasing import blank_log, hide_names
+from tables.fallen import FallenFacts
 from tables.foreign import ForeignFacts, Left
 from tables.index import addressed_names, move_index, move_keys
-from tables.layout import LabelsRow, Meta
-from tables.people import PeopleWriter
+from tables.layout import COUNTING, LabelsRow, Meta
+from tables.people_writer import PeopleWriter, Written
 from tables.section_parts import PUBLISHED
 from tables.sums import Sums
 
@@ -89,13 +89,15 @@ class PartitionDatabase:
         self._index_handle = self._db.get_column_family_handle(layout.INDEX)
         self._campaign_keys: dict[tuple[str, str], CampaignKey] = {}
         self.aggregates = Aggregates(self._db, self._index, cache)
-        self._people = PeopleWriter(self._db)
+        self._people = PeopleWriter(self._db, self._log, self._state, secret)
         self.foreign = ForeignFacts(self._db, self._recipients, secret)
         try:
             self.meta = self._check_meta(expected)
         except StateError:
             self.close()
             raise
+        complete = self.meta.counting >= COUNTING
+        self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         stored = self._db.get(layout.OFFSET)
         self.next_offset = int.from_bytes(stored, "big") if stored else 0
 
@@ -106,6 +108,7 @@ class PartitionDatabase:
     def _check_meta(self, expected: Meta) -> Meta:
         stored = self._db.get(layout.META)
         if stored is None:
+            expected = msgspec.structs.replace(expected, counting=COUNTING)
             self._db.put(layout.META, encode(expected))
             return expected
         meta = _meta_decoder.decode(stored)
@@ -136,8 +139,9 @@ class PartitionDatabase:
         if expected == self.next_offset:
             return applied
         batch = WriteBatch(raw_mode=True)
-        sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch)
-        self._people.flush(batch)
+        written: Written = {}
+        sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch, written)
+        self._people.flush(batch, owners, written)
         self.foreign.add(grouped.foreign, expected, batch)
         for left in grouped.foreign:
             if isinstance(left, Left):
@@ -203,28 +207,42 @@ class PartitionDatabase:
         erased: set[RecipientKey],
         owners: dict[CampaignKey, tuple[str, str]],
         batch: WriteBatch,
+        written: Written,
     ) -> dict[CampaignKey, Sums]:
-        put, delete = batch.put, batch.delete
+        put, delete, note = batch.put, batch.delete, self._people.people.note
         log_handle, recipients_handle = self._log_handle, self._recipients_handle
         loaded = self._load(groups)
         sums: dict[CampaignKey, Sums] = {}
         for recipient, (campaign, entries) in groups.items():
             known = loaded[recipient]
             book = self.aggregates.book(campaign)
+            org = owners[campaign][0]
             state = known.state
-            log: LogChanges = {}
-            person: int | None = None
+            changes = Changes()
+            fallen = self._fallen.of(campaign, recipient)
             address = layout.indexed_address(state, recipient) if state.facts else None
             erases = recipient in erased and not state.erased
+            learned = False
             renamed: set[int] = set()
             if erases:
-                renamed = self._erase(campaign, recipient, state, log, batch)
-            if state.erased:
-                entries = [blank(entry) for entry in entries]
-            if not fold(state, entries, self._logged(campaign), log) and not erases:
+                if state.facts:
+                    state.person = self._people.person_of(org, state.address)
+                state.erased = True
+                state.address = ""
+                renamed = blank_log(self._log, campaign, state, fallen, changes, book, batch)
+            if state.erased and entries:
+                if not state.person:
+                    learned = True
+                    state.person = self._people.person_of(org, entries[0].address)
+                for one in entries:
+                    renamed |= hide_names(campaign, one, book, batch)
+                entries = [blank(one) for one in entries]
+            if not (fold(state, entries, fallen, changes) or erases or learned):
                 continue
-            for (at_ms, identity), entry in log.items():
+            person = 0
+            for (at_ms, identity), entry in changes.log.items():
                 name = campaign + at_ms.to_bytes(8, "big") + identity
+                written[name] = entry
                 if entry is None:
                     delete(name, log_handle)
                 else:
@@ -234,11 +252,14 @@ class PartitionDatabase:
                         put(layout.name_name(campaign, name_of(named)), text)
                     fact = entry.fact
                     if (fact.type == OPENED or fact.type == CLICKED) and not fact.evidence & EXCLUDED:
-                        if person is None and not state.erased:
-                            who = keys.normalise_address(entry.address)
-                            person = keys.person_id(self._secret, owners[campaign][0], who)
-                        if person is not None:
-                            self._people.note(campaign, fact, person)
+                        person = person or self._people.person_of_state(org, state)
+                        if person:
+                            note(campaign, fact, person)
+            if learned:
+                self._people.note_all(campaign, org, state, fallen)
+            if changes.replaced:
+                self._people.drop(campaign, org, state, fallen, changes)
+            fallen.write(changes, batch)
             put(campaign + recipient, encode_state(state), recipients_handle)
             before = known.contribution
             after = known.contribution = contribution(state, book, self.meta.rules)
@@ -255,46 +276,15 @@ class PartitionDatabase:
             differences.move(before, after)
         return sums
 
-    def _erase(
-        self,
-        campaign: CampaignKey,
-        recipient: RecipientKey,
-        state: RecipientState,
-        log: LogChanges,
-        batch: WriteBatch,
-    ) -> set[int]:
-        """Marks the state, and blanks what the log has of the recipient; gives the sections that lost a name."""
-        state.erased = True
-        state.address = ""
-        renamed: set[int] = set()
-        if not state.facts:
-            return renamed
-        if state.overflow:
-            # Which facts fell out is known to nobody but the log.
-            found = (_entry_decoder.decode(stored) for _, stored in layout.scan(self._log, campaign))
-            logged = [entry for entry in found if entry.recipient == recipient]
-        else:
-            names: list[Any] = [campaign + at.to_bytes(8, "big") + i for at, i in map(log_key, state.facts)]
-            logged = [_entry_decoder.decode(stored) for stored in self._log.get(names) or () if stored]
-        book = self.aggregates.book(campaign)
-        for entry in logged:
-            log[log_key(entry.fact)] = blank(entry)
-            for section, number in ((b.LINK, entry.fact.link), (b.REASON, entry.fact.reason)):
-                if tells(book.texts.get((section, number)), entry.address):
-                    book.texts[section, number] = ERASED
-                    batch.put(layout.name_name(campaign, name_of((section, number, ERASED))), ERASED.encode())
-                    renamed.add(section)
-        return renamed
-
-    def _logged(self, campaign: CampaignKey) -> Logged:
-        def logged(at_ms: int, identity: Identity) -> Entry | None:
-            stored = self._log.get(layout.log_name(campaign, at_ms, identity))
-            return _entry_decoder.decode(stored) if stored is not None else None
-
-        return logged
+    def _state(self, campaign: CampaignKey, recipient: RecipientKey) -> RecipientState | None:
+        known = self._cache.young.get(recipient)
+        if known is not None:
+            return known.state
+        stored = self._recipients.get(layout.recipient_name(campaign, recipient))
+        return decode_state(stored) if stored is not None else None
 
     def rebuild(self, rules: Rules, request: str, say: Callable[[int], None]) -> None:
-        """Makes sums, sections and index anew from the recipients, by other rules, as the next generation.
+        """Makes sums, sections, index and sketches anew from the recipients, by other rules, as the next generation.
 
         `request` is noted as answered; `say` is told now and then how many recipients are done. Nothing else may use
         the database meanwhile. If it doesn't come to its end it has to be done again (`Meta.rebuilding`).
@@ -315,6 +305,9 @@ class PartitionDatabase:
         for campaign, owner in owners.items():
             # Replaced and not deleted, so that a rebuild that is cut off still knows all campaigns.
             self.aggregates.begin_anew(campaign, owner)
+            self._fallen.complete(campaign)
+            if self._knows_everybody(campaign):
+                self._people.remove(campaign)
             batch, sums = WriteBatch(raw_mode=True), Sums()
             for name, stored in layout.scan(self._recipients, campaign):
                 recipient, state = RecipientKey(name[8:]), decode_state(stored)
@@ -323,20 +316,33 @@ class PartitionDatabase:
                 move_keys(batch, self._index_handle, set(), names, recipient)
                 move_index(batch, self._index_handle, campaign, recipient, NOTHING, after, sums)
                 sums.move(NOTHING, after)
+                self._people.note_all(campaign, owner[0], state, self._fallen.of(campaign, recipient))
                 done += 1
                 if done % REBUILT_TOGETHER == 0:
                     self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
+                    self._people.flush(batch, owners, {})
                     self._db.write(batch)
                     batch, sums = WriteBatch(raw_mode=True), Sums()
                     say(done)
             self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
+            self._people.flush(batch, owners, {})
             self._db.write(batch)
             self.aggregates.forget_many()
         say(done)
         self.meta = msgspec.structs.replace(
-            self.meta, generation=self.meta.generation + 1, rebuilding=False, rebuilt=request
+            self.meta,
+            generation=self.meta.generation + 1,
+            rebuilding=False,
+            rebuilt=request,
+            counting=COUNTING,
         )
         self._db.put(layout.META, encode(self.meta))
+        self._fallen.all_complete()
+
+    def _knows_everybody(self, campaign: CampaignKey) -> bool:
+        """Whether the states tell all people of the sketches: those of some erased long ago may only stand there."""
+        states = (decode_state(stored) for _, stored in layout.scan(self._recipients, campaign))
+        return not any(layout.is_nobody(state) for state in states)
 
     def touched_since(self, offset: int) -> Applied:
         """Campaigns and days whose last batch ended behind `offset`: what a view as of `offset` lacks."""

@@ -11,12 +11,15 @@ from types import TracebackType
 import msgspec
 
 from app.facts import CampaignKey, Entry, RecipientKey
+from app.fold import Place
 from app.state import RecipientState, decode_state
 from app.verdicts import DEFAULT_RULES, Rules
 from tables import layout
 from tables.book import Book, read_book
-from tables.layout import CampaignRow, DayRow, Meta, scan
-from tables.people import Kind, sketches_between
+from tables.fallen import fallen_places, is_complete
+from tables.layout import COUNTING, CampaignRow, DayRow, Meta, scan
+from tables.people import Kind, sketches_between, sketches_of
+from tables.sketches import Sketch
 from tables.views import Fence
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
@@ -53,17 +56,25 @@ class PartitionReader:
         """Moves to what the writer has written by now."""
         self._db.try_catch_up_with_primary()
 
+    def meta(self) -> Meta | None:
+        """What the database belongs to; None before its writer has said so."""
+        stored = self._db.get(layout.META)
+        return _meta_decoder.decode(stored) if stored is not None else None
+
     def fence(self) -> Fence:
-        meta = self._db.get(layout.META)
+        meta = self.meta()
         offset = self._db.get(layout.OFFSET)
-        return Fence(
-            _meta_decoder.decode(meta).generation if meta else 0, int.from_bytes(offset or b"", "big")
-        )
+        return Fence(meta.generation if meta else 0, int.from_bytes(offset or b"", "big"))
 
     def rules(self) -> Rules:
         """The verdict rules that it is counted by."""
-        meta = self._db.get(layout.META)
-        return _meta_decoder.decode(meta).rules if meta else DEFAULT_RULES
+        meta = self.meta()
+        return meta.rules if meta else DEFAULT_RULES
+
+    def is_exact(self) -> bool:
+        """Whether what goes with the states is as this version makes it (`layout.COUNTING`)."""
+        meta = self.meta()
+        return meta is not None and meta.counting >= COUNTING
 
     def recipients(
         self, campaign: CampaignKey | None = None
@@ -87,6 +98,18 @@ class PartitionReader:
     def people(self, campaign: CampaignKey, kind: Kind, first: int, end: int) -> Iterator[bytes]:
         """Sketches whose union is the people of a kind (`tables.people`) between two quarters."""
         yield from sketches_between(self._db, campaign, kind, first, end)
+
+    def sketches(self, campaign: CampaignKey) -> dict[bytes, Sketch]:
+        """All sketches of people, by their keys (`tables.people`)."""
+        return sketches_of(self._db, campaign)
+
+    def fallen(self, campaign: CampaignKey) -> Iterator[tuple[RecipientKey, Place]]:
+        """The keys of facts that fell out of the states."""
+        yield from fallen_places(self._db, campaign)
+
+    def knows_fallen(self, campaign: CampaignKey) -> bool:
+        """Whether all of these keys must be there."""
+        return self.is_exact() or is_complete(self._db, campaign)
 
     def everything(self) -> Iterator[tuple[str, bytes, bytes]]:
         """(column family, key, value) of all that is stored."""

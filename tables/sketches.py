@@ -31,6 +31,8 @@ STANDARD_ERROR_PERCENT: Final = 0.81
 SPARSE: Final = 1_500
 """Hashes that are kept as such: at 8 bytes each never larger than the registers (2,048 would be the same), and every
 quarter hour of a small campaign stays exact."""
+SURELY_DENSE: Final = 2 * SPARSE
+"""An estimate above it is not of `SPARSE` people: at so few the standard error is 0.6 %."""
 
 _MASK: Final = REGISTERS - 1
 _TOP: Final = 64 - P + 1
@@ -67,6 +69,18 @@ class Sketch:
             changed |= self._add_one(person)
         return changed
 
+    def remove(self, hashes: Iterable[int]) -> bool:
+        """Take people out. False: this can't be done, since a dense sketch doesn't know who else is in it, and the
+        sketch is as it was; True: it is that of the others."""
+        if self._registers is None:
+            gone = set(hashes)
+            self._hashes = array("Q", [person for person in self._hashes if person not in gone])
+            return True
+        # One of fewer people may have to be sparse again.
+        return self.count() > SURELY_DENSE and not any(
+            _TOP - (person >> P).bit_length() >= self._registers[person & _MASK] for person in hashes
+        )
+
     def merge(self, other: Sketch) -> bool:
         """Become the union with another; whether that changed this one."""
         if other._registers is None:
@@ -76,6 +90,10 @@ class Sketch:
         changed = bool((theirs > mine).any())
         np.maximum(mine, theirs, out=mine)
         return changed
+
+    @property
+    def empty(self) -> bool:
+        return self._registers is None and not self._hashes
 
     @property
     def exact(self) -> bool:

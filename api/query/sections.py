@@ -54,7 +54,7 @@ def clickers(readers: Readers, request: ClickersRequest) -> Page:
 
 
 def top_clickers(readers: Readers, request: TopClickersRequest) -> TopClickersAnswer:
-    """The first few of each link. Erased people are left out: they have no name."""
+    """The first few of each link. Erased people are among them, without an address."""
     people = request.count == "people"
     steps = [
         list(islice(paging.by_clicks(readers, request.campaign, link, people), request.most))

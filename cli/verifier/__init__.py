@@ -7,7 +7,8 @@ Rules:
 - One module per section of the report, at most 150 lines each: `summary`, `timeline`, `links`, `places`, `clients`,
   `providers`, `variants`, `recipients`, `events`, `campaigns`; `engagement` is what rows of opens and clicks have in
   common, `sections` all that are made of rows.
-- `ledger` reads, `verdicts` says who made an open or a click, `rules` what one recipient counts as, `experiment` how
-  sure A/B rates are, `heatmap` two A/B fields against each other, `rates` asks for each rate, `compare` collects
-  differences, `stored`, `stored_rows` and `shown` fetch what the places hold (RocksDB, Redis; JSON, event streams).
+- `ledger` reads, `erasures` knows who was erased and what is blank then, `verdicts` says who made an open or a click,
+  `rules` what one recipient counts as, `experiment` how sure A/B rates are, `heatmap` two A/B fields against each
+  other, `rates` asks for each rate, `compare` collects differences, `stored`, `stored_rows` and `shown` fetch what the
+  places hold (RocksDB, Redis; JSON, event streams).
 """

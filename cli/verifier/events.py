@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from cli.traffic.ledger import FactLine
+from cli.verifier.erasures import blank
 from cli.verifier.variants import text_of
 
 
@@ -28,9 +30,13 @@ class Entry(NamedTuple):
     variant: str
 
 
-def of_ledger(recipients: dict[str, list[FactLine]]) -> Counter[Entry]:
+def of_ledger(recipients: Mapping[str, list[FactLine]], erased: Mapping[str, str]) -> Counter[Entry]:
     """Excluded addresses too: they are in the log."""
-    return Counter(_entry(who, fact) for who, facts in recipients.items() for fact in facts)
+    return Counter(
+        _entry(erased[who], blank(fact, who, erased[who])) if who in erased else _entry(who, fact)
+        for who, facts in recipients.items()
+        for fact in facts
+    )
 
 
 def _entry(who: str, fact: FactLine) -> Entry:

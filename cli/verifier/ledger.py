@@ -28,6 +28,8 @@ class Ledger(msgspec.Struct):
     labels: dict[Campaign, str] = {}
     fields: dict[Campaign, dict[str, dict[str, str]]] = {}
     """Labels of the A/B fields."""
+    erased: dict[Campaign, dict[str, str]] = {}
+    """Campaign → recipient as compared → what stands in the place of an erased one (`erasures`)."""
     poison: dict[str, int] = {}
     """Where (`body`, `event`, `refused`) → how many."""
     lines: int = 0

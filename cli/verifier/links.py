@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
-from cli.verifier import engagement
+from cli.verifier import engagement, erasures
 from cli.verifier.compare import Comparison
 from cli.verifier.engagement import NOT_PROVIDED, Name, Rows
+from cli.verifier.erasures import ERASED
 from cli.verifier.rules import Act, Counted
 from cli.verifier.shown import Json, utc
 
@@ -70,7 +70,7 @@ def compare(result: Comparison, place: str, what: str, wanted: Links, section: o
     found = msgspec.convert(shown["rows"], list[Json])
     first, others = engagement.listed(wanted.rows, count, lambda row: row["clicks"], MOST)
     names = [name[0] for name in first]
-    result.same(place, "links", f"{what}, order", names, [row["link"] for row in found])
+    result.same(place, "links", f"{what}, order", names, [_name(row) for row in found])
     clicks = {name[0]: engagement.numbers(wanted.rows[name], count) for name in (*first, *others)}
     total = sum(row["clicks"] for row in clicks.values())
     rest = sum(clicks[name[0]]["clicks"] for name in others)
@@ -80,7 +80,7 @@ def compare(result: Comparison, place: str, what: str, wanted: Links, section: o
     # Where very many are left out, their number is from a sample.
     near = len(others) > NAMED and abs(number - len(others)) <= NEAR * len(others)
     result.same(place, "links", f"{what}, other links", len(others), len(others) if near else number)
-    by_link = {str(row["link"]): row for row in found}
+    by_link = {_name(row): row for row in found}
     for name in names:
         if name not in by_link:
             continue  # the order says so already
@@ -102,9 +102,17 @@ def compare(result: Comparison, place: str, what: str, wanted: Links, section: o
             _compare_clickers(result, place, f"{what} {name}", wanted.clickers[name][count], top)
 
 
-def id_of(link: str) -> str:
-    """By which a link is asked for: 64 bits of its BLAKE2b."""
-    return "0" * 16 if link == NOT_PROVIDED else blake2b(link.encode(), digest_size=8).hexdigest()
+def id_of(name: str) -> str:
+    """By which a link is asked for."""
+    if name == NOT_PROVIDED:
+        return "0" * 16
+    hidden, _, number = name.partition(" ")
+    return number if hidden == ERASED and number else erasures.id_of(name)
+
+
+def _name(row: Json) -> str:
+    """What `erasures.named` calls the link of a row."""
+    return f"{ERASED} {row['id']}" if row["link"] == ERASED else str(row["link"])
 
 
 def _positions(positions: Rows, link: str, count: str) -> list[Json]:
@@ -118,9 +126,14 @@ def _positions(positions: Rows, link: str, count: str) -> list[Json]:
 
 def _compare_clickers(result: Comparison, place: str, what: str, wanted: Counter[str], shown: object) -> None:
     """Among equals any order is right."""
-    found = [
-        (str(row["recipient"]).strip().lower(), row["clicks"]) for row in msgspec.convert(shown, list[Json])
-    ]
+    rows = msgspec.convert(shown, list[Json])
+    found = {
+        str(row["recipient"]).strip().lower(): row["clicks"] for row in rows if row["recipient"] is not None
+    }
     most = [clicks for _, clicks in wanted.most_common(CLICKERS)]
-    result.same(place, "links", f"{what}, top clicks", most, [clicks for _, clicks in found])
-    result.same(place, "links", f"{what}, top clickers", {who: wanted[who] for who, _ in found}, dict(found))
+    result.same(place, "links", f"{what}, top clicks", most, [row["clicks"] for row in rows])
+    result.same(place, "links", f"{what}, top clickers", {who: wanted[who] for who in found}, found)
+    erased = Counter(clicks for who, clicks in wanted.items() if who.startswith(f"{ERASED} "))
+    nameless = Counter(row["clicks"] for row in rows if row["recipient"] is None)
+    others = {clicks: n for clicks, n in nameless.items() if n > erased.get(msgspec.convert(clicks, int), 0)}
+    result.same(place, "links", f"{what}, top clickers without a name", {}, others)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cli.traffic.ledger import FactLine
 
 Kept = Counter[tuple[str, int]]
 
 
-def of_ledger(recipients: dict[str, list[FactLine]]) -> dict[str, Kept]:
-    """Address as compared → (type, ms) of every fact; excluded addresses too, they are kept and counted nowhere."""
-    return {who: Counter((fact.type, fact.at) for fact in facts) for who, facts in recipients.items()}
+def of_ledger(recipients: Mapping[str, list[FactLine]], erased: Mapping[str, str]) -> dict[str, Kept]:
+    """Address as compared, or what stands in its place → (type, ms) of every fact; excluded addresses too, they are
+    kept and counted nowhere."""
+    return {
+        erased.get(who, who): Counter((fact.type, fact.at) for fact in facts)
+        for who, facts in recipients.items()
+    }
 
 
 def of_stored(states: Iterable[tuple[str, Sequence[tuple[str, int]]]]) -> dict[str, Kept]:

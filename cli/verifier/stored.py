@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from app.facts import TYPE_NAMES, decode_detail
 from app.keys import campaign_key
 from app.settings import Settings
+from cli.verifier.erasures import nobody
 from cli.verifier.events import Entry
 from cli.verifier.ledger import Campaign
 from cli.verifier.stored_rows import REASON, SECTIONS, SHARED_NAMES, StoredRows
@@ -79,7 +80,7 @@ def _read(path: Path, partition: int, end: int, database: Database) -> None:
         while (offset := reader.fence().offset) < end and time.monotonic() < deadline:
             time.sleep(0.05)
             reader.catch_up()
-        if offset < end:  # above it where other traffic goes on: this ledger's campaigns are its own
+        if offset < end:  # above it other traffic goes on: this ledger's campaigns are its own
             database.troubles.append(f"partition {partition}: counted up to {offset}, the log ends at {end}")
         names: dict[bytes, Campaign] = {}
         for key, row in reader.campaigns():
@@ -96,18 +97,19 @@ def _read(path: Path, partition: int, end: int, database: Database) -> None:
             for logged in reader.log(key):
                 detail = decode_detail(logged.detail)
                 fact = logged.fact
-                who = logged.address.strip().lower()
                 log[
                     Entry(
-                        who, TYPE_NAMES[fact.type], fact.at_ms, detail.link, fact.position, detail.ip,
-                        detail.user_agent, detail.reason,
+                        logged.address.strip().lower() or nobody(logged.recipient), TYPE_NAMES[fact.type],
+                        fact.at_ms, detail.link, fact.position, detail.ip, detail.user_agent, detail.reason,
                         (detail.client, detail.device, detail.system, detail.browser),
                         (detail.country, detail.city), detail.provider, text_of(detail.variant),
                     )
                 ] += 1  # fmt: skip
-        for key, _recipient, state in reader.recipients():
+        for key, whose, state in reader.recipients():
             facts = [(TYPE_NAMES[fact.type], fact.at_ms) for fact in state.facts]
-            database.recipients.setdefault(names[key], []).append((state.address, facts))
+            if facts:  # of who was erased before their first event nothing came yet
+                found = database.recipients.setdefault(names[key], [])
+                found.append((state.address or nobody(whose), facts))
 
 
 def add_book(rows: StoredRows, book: Book) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from app.facts import TYPE_NAMES
 from cli.verifier.engagement import FIELDS, NOT_PROVIDED, PROXY, UNKNOWN, Name, Row, quoted
+from cli.verifier.erasures import ERASED
 from cli.verifier.summary import Numbers
 from cli.verifier.variants import text_of
 
@@ -85,6 +86,8 @@ def _text(section: int, number: int, texts: Texts) -> str:
     if number < len(_SPECIAL):
         return _SPECIAL[number]
     name = _raw(section, number, texts)
+    if section == _LINK and name == ERASED:
+        return f"{ERASED} {number:016x}"
     return name if section in (_LINK, _VARIANT) else quoted(name)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from cli.verifier import campaigns, events, recipients, sections, summary, timeline
 from cli.verifier.compare import Comparison
+from cli.verifier.erasures import named
 from cli.verifier.ledger import Campaign, Ledger
 from cli.verifier.rules import Counted, count_recipient
 from cli.verifier.stored import Database
@@ -35,7 +36,8 @@ class Expected(msgspec.Struct):
 
 def expect(ledger: Ledger, campaign: Campaign, limits: Thresholds = USUAL) -> Expected:
     """`limits`: of the installation's verdicts."""
-    counted = [count_recipient(facts, limits) for facts in ledger.counted(campaign).values()]
+    people = named(ledger.counted(campaign), ledger.erased.get(campaign, {}))
+    counted = [count_recipient(facts, limits) for facts in people.values()]
     facts = ledger.facts.get(campaign, {})
     return Expected(
         campaign=campaign,
@@ -54,11 +56,11 @@ def compare_database(
         result.failed(SUMS, "offsets", trouble)
     for campaign in sorted(wanted):
         name = "/".join(campaign)
-        facts = ledger.facts.get(campaign, {})
+        facts, erased = ledger.facts.get(campaign, {}), ledger.erased.get(campaign, {})
         kept = recipients.of_stored(found.recipients.get(campaign, []))
-        result.mappings(STATES, "facts", name, recipients.of_ledger(facts), kept)
+        result.mappings(STATES, "facts", name, recipients.of_ledger(facts, erased), kept)
         logged = {str(entry): times for entry, times in found.log.get(campaign, {}).items()}
-        entries = {str(entry): times for entry, times in events.of_ledger(facts).items()}
+        entries = {str(entry): times for entry, times in events.of_ledger(facts, erased).items()}
         result.mappings(LOG, "events", name, entries, logged)
         sums = found.sums.get(campaign)
         if sums is None:

@@ -11,21 +11,14 @@ from app import contribution as c
 from app import facts as f
 from app.breakdown import row_key
 from app.facts import Entry
-from app.fold import empty_state, fold
-from app.state import RecipientState
 from app.summary import summary
 from tests.support.facts import START_MS, book_of, entries, entry
+from tests.support.folding import state_of
 
 HOUR_MS = 3_600_000
 
 Line = list[tuple[int, int, int]]
 """(type, hours after the start, evidence)"""
-
-
-def state_of(line: list[Entry]) -> RecipientState:
-    state = empty_state()
-    fold(state, line, lambda _at_ms, _identity: None, {})
-    return state
 
 
 def contributed_by(line: list[Entry]) -> c.Contribution:

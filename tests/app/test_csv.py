@@ -27,8 +27,9 @@ from app.state import RecipientState
 from app.summary import Count
 from app.times import utc_text
 from app.verdicts import REASONS, Rules
-from tests.app.test_items import Texts, state_beyond_the_bound
+from tests.app.test_items import Texts
 from tests.support.facts import START_MS, book_of, detail_of, entries, entry
+from tests.support.folding import state_of
 
 COUNTS: tuple[Count, ...] = get_args(Count)
 HOSTILE = (
@@ -128,7 +129,7 @@ def compile_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def counted(line: Sequence[Entry], kept: int = 200) -> RecipientState:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "KEPT", kept)
-        return state_beyond_the_bound(line)
+        return state_of(line)
 
 
 # Near to each other and at the same time, so that bursts, ties and too-soon clicks are likely.

@@ -25,12 +25,12 @@ from app.filters import (
     recipients_by_status,
     status_test,
 )
-from app.fold import empty_state, fold
 from app.keys import text_id
 from app.summary import Count, summary
 from tables.book import Book
 from tables.layout import INDEXED_BITS
 from tests.support.facts import LINKS, book_of, entries
+from tests.support.folding import state_of
 
 counts: st.SearchStrategy[Count] = st.sampled_from(("all", "people"))
 patterns = st.dictionaries(st.integers(0, (1 << 18) - 1), st.integers(1, 5), max_size=20)
@@ -90,8 +90,7 @@ def filters_of() -> st.SearchStrategy[RecipientFilter]:
 def test_the_quick_look_never_says_no_to_who_matches(
     line: list[tuple[str, Entry]], wanted: RecipientFilter, count: Count
 ) -> None:
-    state = empty_state()
-    fold(state, [entry for _, entry in line], lambda *_: None, {})
+    state = state_of([entry for _, entry in line])
     names = _Names()
     for _, entry in line:
         names.learn(entry)

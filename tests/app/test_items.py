@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
@@ -22,8 +21,8 @@ from app.tally import field_of
 from app.times import utc_text
 from app.verdicts import HUMAN, PROXY
 from tables.book import Book
-from tests.app.test_contribution import state_of
 from tests.support.facts import START_MS, book_of, detail_of, entries, entry
+from tests.support.folding import state_of
 
 HOUR_MS = 3_600_000
 COUNTS: tuple[Count, ...] = get_args(Count)
@@ -37,15 +36,6 @@ class Texts:
 
     def text(self, section: int, number: int) -> str | None:
         return self.book.texts.get((section, number))
-
-
-def state_beyond_the_bound(line: Sequence[Entry]) -> RecipientState:
-    """As the database makes it, with few facts kept."""
-    state = folding.empty_state()
-    log: folding.LogChanges = {}
-    for one in line:
-        folding.fold(state, [one], lambda at_ms, identity: log.get((at_ms, identity)), log)
-    return state
 
 
 def made(*line: tuple[int, float, dict[str, int]]) -> tuple[RecipientState, Texts]:
@@ -73,7 +63,7 @@ def row(*line: tuple[int, float] | tuple[int, float, dict[str, int]], count: Cou
 def test_a_row_says_what_the_recipient_contributes(kept: int, line: Lines, count: Count) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "KEPT", kept)
-        state = state_beyond_the_bound([one for _, one in line])
+        state = state_of([one for _, one in line])
     book = book_of(one for _, one in line)
     found = course(state, count)
     contributed = c.contribution(state, book)

@@ -15,7 +15,6 @@ from app import contribution as c
 from app import sections
 from app.breakdown import OTHER, SPECIAL_NAMES, meant, row_key, said
 from app.facts import Entry, RecipientKey
-from app.fold import empty_state, fold
 from app.keys import text_id
 from app.sections import Rows, clients, links, places, providers, weight_of
 from app.summary import Count, summary
@@ -27,6 +26,7 @@ from tables.section_merge import merge_parts, unpack_part
 from tables.section_parts import PUBLISHED, SectionPart, pack_part, section_part
 from tables.sums import Sums
 from tests.support.facts import book_of, entries
+from tests.support.folding import state_of
 
 ADDRESSES = tuple(f"r{n}@example.com" for n in range(5))
 COUNTS: tuple[Count, ...] = ("all", "people")
@@ -45,9 +45,7 @@ def counted(line: Sequence[Entry], partitions: int) -> tuple[dict[int, Rows], Co
         book = book_of(line)
         for place, facts in enumerate(states.values()):
             if place % partitions == partition:
-                state = empty_state()
-                fold(state, facts, lambda _at_ms, _identity: None, {})
-                adds = c.contribution(state, book)
+                adds = c.contribution(state_of(facts), book)
                 sums.move(c.NOTHING, adds)
                 if adds.last_at_ms >= 0:
                     patterns[adds.pattern] += 1

@@ -11,8 +11,9 @@ from rocksdict import Rdict
 
 from app import breakdown as b
 from app.contribution import METRICS
+from app.errors import StateError
 from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Entry, Fact, FactsRecord, encode
-from app.keys import campaign_key, identity, recipient_key
+from app.keys import campaign_key, identity, recipient_key, secret_fingerprint
 from cli.reconcile import reconcile
 from cli.verifier.compare import Comparison
 from tables import layout
@@ -43,7 +44,7 @@ def database(tmp_path: Path) -> Path:
     entries += [entry(n, OPENED, AT_MS + n * 1_000_000) for n in range(0, 30, 2)]
     entries += [entry(n, CLICKED, AT_MS + n * 1_000_000) for n in range(0, 30, 5)]
     entries += [entry(1, OPENED, AT_MS + n * 1000) for n in range(260)]
-    meta = Meta(LAYOUT_VERSION, 0, 1, "topic", "secret", 0)
+    meta = Meta(LAYOUT_VERSION, 0, 1, "topic", secret_fingerprint(SECRET), 0)
     opened = PartitionDatabase(tmp_path / "0", meta, SECRET, RecipientCache(1000))
     for offset, start in enumerate(range(0, len(entries), 50)):
         record = FactsRecord(FACTS_VERSION, "acme", "spring", AT_MS, entries[start : start + 50])
@@ -55,7 +56,7 @@ def database(tmp_path: Path) -> Path:
 def differences(path: Path) -> dict[tuple[str, str], int]:
     result = Comparison()
     with PartitionReader(path) as reader:
-        assert list(reconcile(reader, "partition 0", None, result))[-1] == 30
+        assert list(reconcile(reader, "partition 0", None, result, SECRET))[-1] == 30
     return {place: cell.differences for place, cell in result.cells.items() if cell.differences}
 
 
@@ -66,7 +67,7 @@ def test_no_difference_where_there_is_none(database: Path) -> None:
 def test_only_the_campaign_that_was_asked_for(database: Path) -> None:
     result = Comparison()
     with PartitionReader(database) as reader:
-        assert list(reconcile(reader, "partition 0", "autumn", result)) == [0]
+        assert list(reconcile(reader, "partition 0", "autumn", result, SECRET)) == [0]
     assert result.cells == {}
 
 
@@ -159,9 +160,38 @@ def lost_state(db: Rdict) -> None:
     recipients.put(names[0], recipients.get(first(recipients, CAMPAIGN)[0]))
 
 
+def lost_sketch(db: Rdict) -> None:
+    db.delete(first(db, b"h" + CAMPAIGN)[0])
+
+
+def one_too_many(db: Rdict) -> None:
+    name, value = first(db, b"h" + CAMPAIGN)
+    db.put(name, value + bytes(8))
+
+
+def one_too_few(db: Rdict) -> None:
+    """As if a person had been erased before they were counted."""
+    (name, value), *_ = [pair for pair in layout.scan(db, b"h" + CAMPAIGN) if len(pair[1]) > 8]
+    db.put(name, value[8:])
+
+
+def lost_fallen(db: Rdict) -> None:
+    db.delete(first(db, b"O" + CAMPAIGN)[0])
+
+
+def wrong_fallen(db: Rdict) -> None:
+    name, value = first(db, b"O" + CAMPAIGN)
+    db.put(name, value[:2] + bytes(8))
+
+
 @pytest.mark.parametrize(
     ("spoil", "place"),
     [
+        (lost_sketch, ("sketches", "people")),
+        (one_too_many, ("sketches", "people")),
+        (one_too_few, ("sketches", "people")),
+        (lost_fallen, ("index", "overflow")),
+        (wrong_fallen, ("index", "overflow")),
         (wrong_pattern, ("sums", "patterns")),
         (wrong_total, ("sums", "totals")),
         (lost_day, ("sums", "quarters")),
@@ -183,3 +213,11 @@ def test_a_difference_is_seen(database: Path, spoil: Callable[[Rdict], None], pl
     spoil(db)
     db.close()
     assert differences(database)[place] >= 1
+
+
+def test_another_secret_is_said_and_compares_nothing(database: Path) -> None:
+    with (
+        PartitionReader(database) as reader,
+        pytest.raises(StateError, match="partition 0 was counted with another REPORTS_SECRET"),
+    ):
+        list(reconcile(reader, "partition 0", None, Comparison(), b"another"))

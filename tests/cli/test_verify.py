@@ -59,6 +59,7 @@ FORBIDDEN = (
     "app.breakdown",
     "app.sections",
     "app.variants",
+    "app.erasure",
     "app.experiment",
     "app.summary",
     "app.timeline",
@@ -345,7 +346,7 @@ class Right:
             },
             sums={CAMPAIGN: self.sums},
             rows={CAMPAIGN: self.rows},
-            log={CAMPAIGN: events.of_ledger(self.ledger.facts[CAMPAIGN])},
+            log={CAMPAIGN: events.of_ledger(self.ledger.facts[CAMPAIGN], {})},
         )
         self.view = engine.view(LABELS)
         self.pages = FakePages(engine.view(LABELS))

@@ -72,12 +72,13 @@ def entry(
     recipient = keys.recipient_key(
         SECRET, keys.campaign_key(SECRET, ORG, campaign), keys.normalise_address(address)
     )
-    # An untimed fact's identity has no time in it, as `app.normalize` makes it.
-    parts = (str(number),) if evidence & f.UNTIMED else (str(number), str(at_ms))
+    # The identity of a fact that is untimed has no time in it, of a clamped one the reported time: its copies move.
+    parts = (str(number),) if evidence & (f.UNTIMED | f.CLAMPED) else (str(number), str(at_ms))
     identity = keys.identity(recipient, kind, *parts)
     return Entry(recipient, address, Fact(identity, at_ms, kind, evidence, content, **fields), detail)
 
 
+_CLASSES: tuple[tuple[int, ...], ...] = ((), (), (), (), (f.MACHINE,), (f.SOFT_BOUNCE,), (f.EXCLUDED,))
 _TEXTS = ("link", "place", "agent", "reason", "provider", "variant")
 
 
@@ -86,11 +87,13 @@ def entries(
     addresses: tuple[str, ...] = ("a@example.com",),
     campaigns: tuple[str, ...] = (CAMPAIGN,),
     steady: bool = False,
+    few: bool = False,
 ) -> st.SearchStrategy[tuple[str, Entry]]:
-    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time and evidence."""
+    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time and evidence; `few`: many facts of
+    few types and classes, most of them with copies that don't."""
     bits = [f.MACHINE, f.AGENT_PROXY, f.AGENT_SCANNER, f.SOFT_BOUNCE, f.EXCLUDED, f.HIDDEN_LINK]
     if not steady:
-        bits.append(f.UNTIMED)
+        bits += [f.UNTIMED, f.CLAMPED]
 
     def build(
         kind: int,
@@ -104,6 +107,8 @@ def entries(
     ) -> tuple[str, Entry]:
         if steady:
             evidence = {bit for place, bit in enumerate(bits) if (kind + 3 * step + 7 * number) % 11 == place}
+        if few and number:
+            evidence = evidence | {f.UNTIMED}
         detail, numbers = detail_of(**dict(zip(_TEXTS, texts, strict=True)))
         spelled = address.upper() if content == 2 else address
         return campaign, entry(
@@ -121,11 +126,13 @@ def entries(
 
     return st.builds(
         build,
-        st.sampled_from(range(len(f.TYPE_NAMES))),
+        st.sampled_from(
+            (f.OPENED, f.OPENED, f.CLICKED, f.OPENED, f.BOUNCED) if few else range(len(f.TYPE_NAMES))
+        ),
         st.integers(0, 6),
         st.sampled_from(addresses),
-        st.sets(st.sampled_from(bits), max_size=2),
-        st.integers(0, 3),
+        st.sampled_from(_CLASSES).map(set) if few else st.sets(st.sampled_from(bits), max_size=2),
+        st.integers(0, 12 if few else 3),
         st.integers(1, 3),
         st.sampled_from(campaigns),
         st.tuples(*(st.integers(0, most) for most in (3, 3, 3, 2, 2, 2))),

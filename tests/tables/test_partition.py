@@ -101,6 +101,11 @@ def dump(folder: Path) -> dict[str, object]:
             ],
             "addresses": [(key, list(reader.addresses(key))) for key, _ in campaigns],
             "activity": [(key, list(reader.activity(key))) for key, _ in campaigns],
+            "people": [
+                (key, sorted((name, sketch.encode()) for name, sketch in reader.sketches(key).items()))
+                for key, _ in campaigns
+            ],
+            "fallen": [(key, list(reader.fallen(key))) for key, _ in campaigns],
         }
 
 
