@@ -114,7 +114,7 @@ class Fact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type: int
     evidence: int
     content: int
-    """64-bit hash of the whole entry: of copies that differ, the one with the smallest (at_ms, content) stays."""
+    """64-bit hash of the whole entry: of copies of one reading, the one with the smallest (at_ms, content) stays."""
     link: int = 0
     position: int = 0
     place: int = 0
@@ -127,6 +127,8 @@ class Fact(msgspec.Struct, frozen=True, array_like=True, gc=False):
     provider: int = 0
     variant: int = 0
     """`text_id` of the canonical "field=value" list."""
+    reading: int = 0
+    """Which reading of the webhook it is (`app.normalize.READING`): of copies that differ the newest one stays."""
 
 
 class Detail(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):

@@ -1,7 +1,8 @@
 """The fold: a recipient's state and new entries of the log → the new state. Pure, total, and free of order.
 
 Rules:
-1. A fact is kept once by its identity. Of copies that differ, the one with the smallest (at_ms, content) stays.
+1. A fact is kept once by its identity. Of copies that differ, the newest reading stays, and of one reading the one with
+   the smallest (at_ms, content).
 2. Of each type the state keeps the `KEPT` facts with the smallest identities, and of each class within a type (hard and
    soft bounces, opens by verdict, excluded ones …) the first and the last. What falls out is counted in `overflow` by
    its class. Which facts those are depends on the set of facts alone.
@@ -46,6 +47,9 @@ class Fallen(Protocol):
     def find(self, identity: Identity) -> Fact | None: ...
 
     def places(self) -> Iterable[Place]: ...
+
+    def address(self, at: LogKey) -> str:
+        """As the log's entry at this place spells it."""
 
 
 class Changes:
@@ -126,9 +130,10 @@ def _insert(state: RecipientState, entry: Entry) -> None:
 
 
 def _merge_kept(state: RecipientState, kept: Fact, entry: Entry, fallen: Fallen, changes: Changes) -> bool:
-    """A copy of a kept fact: the smaller one stays. It can only move to an earlier time."""
-    if not _is_smaller(entry.fact, kept):
+    """A copy of a kept fact: the better one stays, at its own time."""
+    if not _is_better(entry.fact, kept):
         return False
+    first = state.facts[0]
     state.facts.remove(kept)
     _insert(state, entry)
     _replace(kept, entry, changes)
@@ -136,12 +141,15 @@ def _merge_kept(state: RecipientState, kept: Fact, entry: Entry, fallen: Fallen,
         _restore_ends(state, kept, fallen, changes)
     if len(state.facts) > KEPT:
         _bound(state, kept.type, changes)
+    if state.facts[0] is not first and state.facts[0] is not entry.fact:
+        # The first one moved to a later time: another one spells the address now.
+        state.address = _address(log_key(state.facts[0]), fallen, changes)
     return True
 
 
 def _merge_fallen(state: RecipientState, before: Fact, entry: Entry, changes: Changes) -> bool:
-    """A copy of a fact that fell out: the smaller one stays, in the state where it is an end of its class now."""
-    if not _is_smaller(entry.fact, before):
+    """A copy of a fact that fell out: the better one stays, in the state where it is an end of its class now."""
+    if not _is_better(entry.fact, before):
         return False
     _replace(before, entry, changes)
     _count(state, before, -1)
@@ -151,7 +159,10 @@ def _merge_fallen(state: RecipientState, before: Fact, entry: Entry, changes: Ch
     return True
 
 
-def _is_smaller(fact: Fact, than: Fact) -> bool:
+def _is_better(fact: Fact, than: Fact) -> bool:
+    """Whether a copy takes the place of another one (rule 1)."""
+    if fact.reading != than.reading:
+        return fact.reading > than.reading
     return (fact.at_ms, fact.content) < (than.at_ms, than.content)
 
 
@@ -169,6 +180,11 @@ def _has_fallen(state: RecipientState, kind: int) -> bool:
 
 def _find(identity: Identity, fallen: Fallen, changes: Changes) -> Fact | None:
     return changes.fallen[identity] if identity in changes.fallen else fallen.find(identity)
+
+
+def _address(at: LogKey, fallen: Fallen, changes: Changes) -> str:
+    entry = changes.log.get(at)
+    return entry.address if entry is not None else fallen.address(at)
 
 
 def _restore_ends(state: RecipientState, replaced: Fact, fallen: Fallen, changes: Changes) -> None:

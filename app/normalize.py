@@ -44,6 +44,9 @@ from app.source_rules import SourceRules, rules_of
 from app.topics import Webhook
 from app.user_agents import Agent, agent_id
 
+READING: Final = 0
+"""Raised by every mend here, or in what is used here, that makes something else of an event that could be read before.
+A fact's reading is this and the ESP's (`Esp.reading`) together. It never falls."""
 CLAMP_AFTER_MS: Final = 3_600_000
 """A reported time more than an hour ahead of the webhook's arrival is a broken clock."""
 MAX_RECORD_BYTES: Final = 256 * 1024
@@ -108,7 +111,9 @@ def normalize(
         return _all_dead(webhook, error.reason)
     except RejectRequest as error:
         return _all_dead(webhook, error.code)
-    run = _Run(webhook, body, source, organisation, secret, partitions, look_up_agent, look_up_place)
+    run = _Run(
+        webhook, body, source, organisation, secret, partitions, look_up_agent, look_up_place, esp.reading
+    )
     bodies: list[bytes] = []
     for index, item in enumerate(esp.parse(body, headers)):
         if isinstance(item, Poison):
@@ -153,14 +158,16 @@ class _Run:
         partitions: int,
         look_up_agent: LookUpAgent,
         look_up_place: LookUpPlace,
+        reading: int,
     ) -> None:
-        """`body`: the webhook's, inflated."""
+        """`body`: the webhook's, inflated. `reading`: the ESP's."""
         self.dead: list[DeadLetter] = []
         self._webhook = webhook
         self._body = body
         self._rules: SourceRules = rules_of(source, organisation.exclude)
         self._networks: Networks = networks_of(organisation.proxy_networks, organisation.scanner_networks)
         self._secret = secret
+        self._reading = READING + reading
         self._partitions = partitions
         self._look_up_agent = look_up_agent
         self._look_up_place = look_up_place
@@ -300,6 +307,7 @@ class _Run:
             _text_id(event.reason) if event.reason else 0,
             _text_id(provider),
             _text_id("\0".join(f"{name}={value}" for name, value in variant.items())) if variant else 0,
+            self._reading,
         )
         return Entry(recipient, address, fact, detail)
 

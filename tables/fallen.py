@@ -15,7 +15,7 @@ import msgspec
 from rocksdict import Rdict, WriteBatch
 
 from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
-from app.fold import Changes, Place, place_of
+from app.fold import Changes, LogKey, Place, place_of
 from app.state import decode_state
 from tables import layout
 
@@ -101,6 +101,10 @@ class FallenFacts:
         for name, value in layout.scan(self._db, b"O" + campaign + recipient):
             yield _place(name, value)
 
+    def address(self, campaign: CampaignKey, at: LogKey) -> str:
+        stored = self._log.get(layout.log_name(campaign, *at))
+        return _entry_decoder.decode(stored).address if stored is not None else ""
+
 
 class FallenOf:
     """One recipient's (`app.fold.Fallen`)."""
@@ -117,6 +121,9 @@ class FallenOf:
 
     def places(self) -> Iterable[Place]:
         return self._all.places(self._campaign, self._recipient)
+
+    def address(self, at: LogKey) -> str:
+        return self._all.address(self._campaign, at)
 
     def write(self, changes: Changes, batch: WriteBatch) -> None:
         """Puts into the batch what a fold changed."""

@@ -74,6 +74,9 @@ class Esp(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a signature expires: `verify` then needs `NOW`."""
     probes: frozenset[str] = frozenset()
     """Methods beside POST with which the ESP tries the address when it is set up: answered 200 and nothing else."""
+    reading: int = 0
+    """Raised by every mend of `parse` that makes something else of a body that could be read before: then
+    `reports renormalize` brings it to what is stored. It never falls."""
     certificate_url: Callable[[Source, bytes], str | None] | None = None
     """Of a body: where the certificate is that it was signed with, checked to be the ESP's own; None: refuse. The API
     fetches it, and gives the PEM to `verify` as header `CERTIFICATE`. Raises RejectRequest 403 for a body that this

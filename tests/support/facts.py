@@ -89,8 +89,8 @@ def entries(
     steady: bool = False,
     few: bool = False,
 ) -> st.SearchStrategy[tuple[str, Entry]]:
-    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time and evidence; `few`: many facts of
-    few types and classes, most of them with copies that don't."""
+    """(campaign, entry) of a small world. `steady`: copies of a fact agree in time, evidence and reading; `few`: many
+    facts of few types and classes, most of them with copies that don't."""
     bits = [f.MACHINE, f.AGENT_PROXY, f.AGENT_SCANNER, f.SOFT_BOUNCE, f.EXCLUDED, f.HIDDEN_LINK]
     if not steady:
         bits += [f.UNTIMED, f.CLAMPED]
@@ -104,6 +104,7 @@ def entries(
         content: int,
         campaign: str,
         texts: tuple[int, int, int, int, int, int],
+        reading: int,
     ) -> tuple[str, Entry]:
         if steady:
             evidence = {bit for place, bit in enumerate(bits) if (kind + 3 * step + 7 * number) % 11 == place}
@@ -121,6 +122,7 @@ def entries(
             content=keys.content_id(repr((content, sorted(evidence), texts, spelled)).encode()),
             campaign=campaign,
             detail=f.encode(detail),
+            reading=reading,
             **numbers,
         )
 
@@ -136,6 +138,7 @@ def entries(
         st.integers(1, 3),
         st.sampled_from(campaigns),
         st.tuples(*(st.integers(0, most) for most in (3, 3, 3, 2, 2, 2))),
+        st.integers(0, 0 if steady else 2),
     )
 
 

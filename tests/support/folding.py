@@ -26,6 +26,9 @@ class Folded:
     def places(self) -> list[Place]:
         return [place_of(fact) for fact in self.fallen.values()]
 
+    def address(self, at: LogKey) -> str:
+        return self.log[at].address
+
     def add(self, entries: Sequence[Entry]) -> Changes | None:
         """Folds a batch; None where nothing changed."""
         changes = Changes()
@@ -54,12 +57,10 @@ def state_of(line: Sequence[Entry]) -> RecipientState:
 
 def by_definition(line: Iterable[Entry]) -> tuple[bytes, dict[LogKey, Entry], dict[Identity, Fact]]:
     """What `Folded.everything` must be of these entries, by rules 1 and 2 of `app.fold`."""
-    smallest: dict[Identity, Entry] = {}
-    for entry in line:
-        known = smallest.setdefault(entry.fact.identity, entry)
-        if (entry.fact.at_ms, entry.fact.content) < (known.fact.at_ms, known.fact.content):
-            smallest[entry.fact.identity] = entry
-    entries = sorted(smallest.values(), key=lambda entry: log_key(entry.fact))
+    best: dict[Identity, Entry] = {}
+    for entry in sorted(line, key=lambda one: (-one.fact.reading, one.fact.at_ms, one.fact.content)):
+        best.setdefault(entry.fact.identity, entry)
+    entries = sorted(best.values(), key=lambda entry: log_key(entry.fact))
     kept: set[Identity] = set()
     for kind in {entry.fact.type for entry in entries}:
         of_type = [entry.fact for entry in entries if entry.fact.type == kind]

@@ -33,7 +33,7 @@ def counted(reader: PartitionReader, kind: int, first: int, end: int) -> int:
 
 def by_hand(line: list[Entry], kind: int, humans: bool, first: int, end: int) -> int:
     smallest: dict[bytes, Entry] = {}
-    for one in sorted(line, key=lambda one: (one.fact.at_ms, one.fact.content)):
+    for one in sorted(line, key=lambda one: (-one.fact.reading, one.fact.at_ms, one.fact.content)):
         smallest.setdefault(one.fact.identity, one)
     return len(
         {
