@@ -1,4 +1,4 @@
-"""What runs beside the requests: each fails once here, and is there again (`tests/test_background.py` finds them all)."""
+"""What runs beside the requests: each fails once here, and is there again. `test_background.py` finds them all."""
 
 from __future__ import annotations
 

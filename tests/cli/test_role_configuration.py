@@ -79,7 +79,7 @@ def test_a_start_while_the_file_is_bad_goes_on_with_the_last_good_one(
     else:
         world.write(bad)
     again = world.start(only_settings=only_settings)
-    assert again.refusal
+    assert bool(again.refusal)
     assert (again.settings, again.settings.config) == (before.settings, world.file)
     if not only_settings:
         assert name_in(again) == "Acme"
