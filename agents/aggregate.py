@@ -447,14 +447,16 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics:
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # sent as (app, revoked)
     async def _close(_: Any, revoked: set[TP], *__: Any, **___: Any) -> None:
-        committer.forget()
-        for tp in revoked:
-            aggregator.close(tp.partition)
+        with crash_on_error():
+            committer.forget()
+            for tp in revoked:
+                aggregator.close(tp.partition)
 
     @app.on_before_shutdown.connect
     async def _close_all(*_: Any, **__: Any) -> None:
-        for partition in aggregator.databases.keys() | aggregator.aside.partitions:
-            aggregator.close(partition)
+        with crash_on_error():
+            for partition in aggregator.databases.keys() | aggregator.aside.partitions:
+                aggregator.close(partition)
 
     @app.agent(topic)
     async def aggregate(stream: Any) -> None:

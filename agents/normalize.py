@@ -277,18 +277,21 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
 
     @app.on_rebalance_complete.connect
     async def _joined(*_: Any, **__: Any) -> None:
-        watchdog.joined = True
+        with crash_on_error():
+            watchdog.joined = True
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # sent as (app, revoked)
     async def _forget(_: Any, revoked: set[TP], *__: Any, **___: Any) -> None:
-        committer.forget()
-        for tp in revoked:
-            normalizer.deliveries.forget(tp.partition)
-            normalizer.consumed.pop(tp.partition, None)
+        with crash_on_error():
+            committer.forget()
+            for tp in revoked:
+                normalizer.deliveries.forget(tp.partition)
+                normalizer.consumed.pop(tp.partition, None)
 
     @app.on_before_shutdown.connect
     async def _flush(*_: Any, **__: Any) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, normalizer.flush)
+        with crash_on_error():
+            await asyncio.get_running_loop().run_in_executor(None, normalizer.flush)
 
     @app.agent(topic)
     async def normalize_webhooks(stream: Any) -> None:

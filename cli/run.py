@@ -6,6 +6,7 @@ A role whose server the settings name elsewhere only waits for the end, so that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -55,5 +56,6 @@ async def _run(roles: list[Role], environ: dict[str, str]) -> int:
 
 
 def _say(name: str, line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # nobody reads, or the disk is full: the role goes on
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

@@ -130,7 +130,11 @@ class Supervisor:
         proven = False
         while not self._stopping.is_set():
             began = time.monotonic()
-            status = await self._live(role)
+            try:
+                status = await self._live(role)
+            except OSError as error:  # no process or memory to be had at the moment
+                self._say("reports", f"{role.name} can't be started: {error.strerror or error}")
+                status = 1
             if self._stopping.is_set():
                 return
             if time.monotonic() - began >= BACKOFF_RESET_S:

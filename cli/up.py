@@ -201,12 +201,12 @@ def sign_in_link(base: str, organisations: Organisations) -> str:
 
 
 class Teller:
-    """Prints lines as `seconds name | line`; once the reader is gone it is silent, so that the end still works."""
+    """Prints lines as `seconds name | line`. Where nobody reads or the disk is full it is silent: the roles go on."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def say(self, name: str, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             sys.stdout.write(f"{time.monotonic() - self._began:7.1f} s {name:<11} | {line}\n")
             sys.stdout.flush()

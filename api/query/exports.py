@@ -39,7 +39,7 @@ class ExportFailed(Exception):
 
 
 class Exports:
-    def __init__(self, state: Path, token: str, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, state: Path, token: str, command: Sequence[str] | None = None) -> None:
         self._command = command
         self._state = state
         self._token = token
@@ -57,7 +57,7 @@ class Exports:
         self._starting += 1
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *(self._command or COMMAND),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
-from api.query.exports import COMMAND, Exports
+from api.query.exports import Exports
 from api.query.partitions import Missing, Partitions
 from tables.broken import is_database_error
 
@@ -70,8 +70,8 @@ QUESTIONS: Final = {
 
 
 class QueryServer:
-    def __init__(self, partitions: Partitions, secret: bytes, export: Sequence[str] = COMMAND) -> None:
-        """`export`: the command line of an export's process."""
+    def __init__(self, partitions: Partitions, secret: bytes, export: Sequence[str] | None = None) -> None:
+        """`export`: the command line of an export's process, where it isn't the usual one."""
         self._partitions = partitions
         self._token = wire.token_of(secret).encode()
         self._books = Books()

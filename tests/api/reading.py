@@ -20,6 +20,7 @@ from app import keys
 from app.facts import Detail, Entry, ErasedRecord, Fact, FactsRecord, RecipientKey, encode
 from app.user_agents import agent_id
 from cli.query import url_of
+from tables.background import Background
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -166,7 +167,7 @@ async def query_process(state: Path, redis_url: str, *, secret: bytes = SECRET) 
         serving_task = asyncio.create_task(server._serve([sock]))
         url = url_of(sock)
         announcer = Announcer(redis, partitions, state, url, clock=RedisClock())
-        announcing = asyncio.create_task(announcer.run())
+        announcing = Background().task("announcer", announcer.run)
         try:
             async with asyncio.timeout(10):
                 while not (server.started and announcer.announced):  # noqa: ASYNC110

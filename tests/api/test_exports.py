@@ -8,7 +8,9 @@ import csv
 import gzip
 import io
 import os
+import random
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -374,6 +376,41 @@ async def test_an_export_that_fails_is_never_taken_for_all(api: Reading) -> None
             async for _ in body:
                 pass
     await until(lambda: not running(api))
+
+
+async def test_a_killed_export_leaves_nothing_behind(
+    redis_db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever point: its reader goes away, or something kills it."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def folders() -> set[Path]:
+        return set(temporary.iterdir())
+
+    chance = random.Random(16)
+    async with reading(redis_db, tmp_path) as api:
+        await fill(api)
+        own = folders()  # of those who read for the pages
+        seen = 0
+        for number in range(8):
+            exporting = asyncio.create_task(api.api.http.get(RECIPIENTS, headers=PLAIN, timeout=30))
+            await until(lambda: running(api))
+            if number % 2:
+                await until(lambda: folders() - own or not running(api))
+            await asyncio.sleep(chance.uniform(0, 0.3))
+            seen += bool(folders() - own)
+            if number < 4:
+                exporting.cancel()
+            else:
+                for process in running(api):
+                    os.kill(process, signal.SIGKILL)
+            await asyncio.gather(exporting, return_exceptions=True)
+            await until(lambda: not running(api) and folders() == own)
+        assert seen >= 3, "some were killed while they had files"
+    assert not folders()
 
 
 async def test_a_database_that_cannot_be_read(api: Reading, monkeypatch: pytest.MonkeyPatch) -> None:

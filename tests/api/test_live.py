@@ -237,7 +237,7 @@ async def test_a_loop_that_fails_is_started_again(api: Api, monkeypatch: pytest.
             await api.worker.publish("spring", sent=100, opened=1)
             await asyncio.sleep(0.3)
         await events.until_opened(1, 5)
-        assert b"hub_errors_total 1.0" in api.context.metrics.text()
+        assert b'background_restarts_total{name="hub_follow"} 1.0' in api.context.metrics.text()
 
 
 async def test_a_lost_tick_costs_a_second(api: Api, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:

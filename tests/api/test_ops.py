@@ -13,7 +13,7 @@ from api.lag import PartitionLag
 from api.workers import FORGOTTEN_MS
 from app.times import utc_text
 from app.verdicts import DEFAULT_RULES, Rules
-from tables.presence import Presence
+from tables.presence import SILENT_MS, Presence
 from tables.views import Delays, Owner
 from tests.api.serving import Api, serving
 
@@ -74,8 +74,7 @@ async def test_lag_without_redis() -> None:
 
 
 async def test_workers(api: Api, redis_db: str) -> None:
-    now_ms = 1_790_000_000_000
-    api.context.clock = lambda: now_ms / 1000
+    now_ms = int(time.time() * 1000)
     await announce(api, "a", 0, 80.0, now_ms)
     await announce(api, "a", 1, 80.0, now_ms)
     redis = Redis.from_url(redis_db)
@@ -116,24 +115,49 @@ async def test_workers(api: Api, redis_db: str) -> None:
 
 
 async def test_a_worker_that_is_gone(api: Api) -> None:
-    now_ms = 1_790_000_000_000
-    await announce(api, "a", 0, 80.0, now_ms)
+    now_ms = int(time.time() * 1000)
+    await announce(api, "a", 0, 80.0, now_ms - 6_000)
     await announce(api, "b", 1, 90.0, now_ms)
-    api.context.clock = lambda: now_ms / 1000 + 8
     assert (await api.get("/ops/workers", "acme-all")).json()["away"] == []
-    await announce(api, "b", 1, 90.0, now_ms + 8_000)
-    api.context.clock = lambda: now_ms / 1000 + 11
+    await announce(api, "a", 0, 80.0, now_ms - SILENT_MS)
     document = (await api.get("/ops/workers", "acme-all")).json()
     assert [(one["worker"], one["alive"]) for one in document["workers"]] == [("a", False), ("b", True)]
     assert document["away"] == [0], "nobody counts it at the moment"
     assert document["workers"][0]["facts_per_s"] is None
-    await announce(api, "b", 0, 90.0, now_ms + 11_000)
+    await announce(api, "b", 0, 90.0, now_ms)
     document = (await api.get("/ops/workers", "acme-all")).json()
     assert (document["away"], document["workers"][0]["partitions"]) == ([], [])
-    await announce(api, "b", 1, 90.0, now_ms + 2 * FORGOTTEN_MS)
-    api.context.clock = lambda: now_ms / 1000 + 2 * FORGOTTEN_MS / 1000
+    await announce(api, "a", 0, 80.0, now_ms - FORGOTTEN_MS - 1)
+    await announce(api, "b", 0, 90.0, now_ms)
     document = (await api.get("/ops/workers", "acme-all")).json()
     assert [one["worker"] for one in document["workers"]] == ["b"]
+
+
+@pytest.mark.parametrize("off_s", [-3_600, 3_600])
+async def test_ages_go_by_one_clock(api: Api, off_s: int) -> None:
+    """This host's clock is wrong: nobody is away by that."""
+    now_ms = int(time.time() * 1000)
+    api.context.clock = lambda: time.time() + off_s
+    await announce(api, "a", 0, 80.0, now_ms)
+    await announce(api, "a", 1, 80.0, now_ms)
+    await announce(api, "gone", 1, 80.0, now_ms - 600_000)
+    await announce(api, "a", 1, 80.0, now_ms)
+    document = (await api.get("/ops/lag", "acme-all")).json()
+    assert [(one["worker"], one["alive"]) for one in document["workers"]] == [("a", True), ("gone", False)]
+    assert (document["away"], document["delay"]["facts_per_s"]) == ([], 100.0)
+
+
+async def test_what_is_wrong_with_the_api_itself(api: Api) -> None:
+    assert (await api.get("/ops/workers", "acme-all")).json()["workers"] == []
+    api.context.conditions.set("configuration_refused", "reports.toml is refused")
+    for path in ("/ops/workers", "/ops/lag"):
+        (row,) = (await api.get(path, "acme-all")).json()["workers"]
+        assert (row["role"], row["alive"], row["partitions"]) == ("api", True, [])
+        assert [(one["code"], one["stale"]) for one in row["conditions"]] == [
+            ("configuration_refused", False)
+        ]
+    api.context.conditions.clear("configuration_refused")
+    assert (await api.get("/ops/workers", "acme-all")).json()["workers"] == []
 
 
 async def test_live(api: Api) -> None:

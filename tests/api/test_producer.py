@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -35,6 +36,20 @@ async def test_what_is_sent_is_stored_with_its_headers_and_spread_over_the_parti
     assert all(headers == HEADERS for _, _, headers in found)
     counts = [sum(partition == number for partition, _, _ in found) for number in range(WEBHOOKS_PARTITIONS)]
     assert min(counts) >= 40, "each partition has its turn"
+
+
+async def test_kafkas_clock_is_seen(kafka: str) -> None:
+    settings = Settings(kafka=kafka)
+    fresh_topics(settings)
+    sender = producer(kafka, settings)
+    async with asyncio.timeout(30):
+        while sender.kafka_time is None:
+            with contextlib.suppress(TryLater):
+                await sender.send(WEBHOOKS, b"x", HEADERS)
+            await asyncio.sleep(0.01)
+    seen = sender.kafka_time
+    assert abs(seen.kafka_s - time.time() + time.monotonic() - seen.at_s) < 1.5
+    await sender.close()
 
 
 async def test_a_partition_that_is_named_is_kept(kafka: str) -> None:

@@ -142,7 +142,7 @@ def test_configuration_is_read_anew_and_a_bad_one_refused(process: Process) -> N
         assert status("acme-read") == 200
         process.config.write_text("[orgs.acme]\ncolour = 'red'\n")
         process.process.send_signal(signal.SIGHUP)
-        process.wait_for_log("configuration refused")
+        process.wait_for_log("configuration_refused")
         assert status("acme-read") == 200
         process.config.write_text(CONFIG.replace("ACME_KEY", "OTHER_KEY"))
         process.process.send_signal(signal.SIGHUP)

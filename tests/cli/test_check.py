@@ -84,6 +84,34 @@ def test_every_wrong_part_is_named_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_is_checked_before_it_is_put_there(tmp_path: Path) -> None:
+    """As if it stood there: the same words and status, and what it names is looked for beside the real one."""
+    there = tmp_path / "etc"
+    there.mkdir()
+    (there / "key").write_text("of the dashboard")
+    (there / "reports.toml").write_text("[orgs.a]\n")
+    environ = environment(tmp_path / "var", config=str(there / "reports.toml"))
+    new = tmp_path / "new.toml"
+    for text, status, said in (
+        ('[orgs.a.keys.k]\nsecret = "file:key"\nscopes = ["read"]\n', 0, f"{new} is right: 1 organisations"),
+        (
+            '[orgs.a.keys.k]\nsecret = "file:other"\nscopes = ["read"]\n',
+            2,
+            f"the file {there / 'other'} is not there",
+        ),
+        ("[settings]\npartitions = 0\n[orgs.a]\ncolour = 1\n", 2, "settings.partitions"),
+        ("[orgs", 2, f"wrong: {new}: is not TOML"),
+    ):
+        new.write_text(text)
+        done = reports("check", str(new), environ=environ)
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
+        (there / "reports.toml").write_text(text)
+        put = reports("check", environ=environ)
+        right = (done.stdout + done.stderr).replace(str(new), str(there / "reports.toml"))
+        assert (put.returncode, put.stdout + put.stderr) == (status, right)
+    assert "is not there" in reports("check", str(tmp_path / "none.toml"), environ=environ).stderr
+
+
 def test_warnings_are_not_wrong(tmp_path: Path) -> None:
     config = tmp_path / "reports.toml"
     config.write_text('[orgs.a.sources.s]\nesp = "sendgrid"\ninsecure = true\n')

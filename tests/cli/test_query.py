@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from api.query.wire import QUERIES
+from tests.support.processes import alive, children, wait_until
 from tests.support.stack import Stack
 
 PAGE = "/api/v1/campaigns/spring/recipients"
@@ -19,6 +25,9 @@ PAGE = "/api/v1/campaigns/spring/recipients"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("query") / "stack", PARTITIONS="3") as running:
+        temporary = running.folder / "tmp"
+        temporary.mkdir()
+        running.environ["TMPDIR"] = str(temporary)
         running.start_all()
         send(running, 0, 50)
         running.wait_for(lambda: running.summary("spring").get("sent") == 50, 20, "the first fifty")
@@ -112,6 +121,42 @@ def test_a_database_is_counted_anew(stack: Stack) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert (stack.data / "state" / "p1" / "CURRENT").exists()
+
+
+def test_it_is_killed_while_it_exports(stack: Stack) -> None:
+    """The export goes with it, and the next start removes what both had on the disk."""
+
+    def folders() -> set[Path]:
+        return set((stack.folder / "tmp").iterdir())
+
+    def begun(asked: Future[httpx.Response]) -> bool:
+        return bool(children(query)) or asked.done()
+
+    query = stack.processes["query"].pid
+    own = folders()
+    assert len(own) == 1
+    path = "/api/v1/campaigns/spring/exports/recipients.csv"
+    with ThreadPoolExecutor(1) as threads:
+        while True:
+            asked = threads.submit(stack.get, path, key=stack.key())
+            wait_until(partial(begun, asked), 20, "the export")
+            wait_until(lambda: folders() - own or not children(query), 20, "its files")
+            exports = children(query)
+            for process in exports:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
+            if exports and folders() - own:
+                break
+            asked.result()  # it was too quick
+        stack.kill("query")
+        wait_until(lambda: not any(alive(process) for process in exports), 10, "the export's end")
+        with contextlib.suppress(httpx.HTTPError):
+            asked.result()
+    assert own < folders()
+    stack.start("query")
+    stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+    assert len(folders()) == 1
+    assert not folders() & own
 
 
 def test_redis_is_emptied(stack: Stack) -> None:

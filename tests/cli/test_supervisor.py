@@ -43,8 +43,10 @@ class Heard:
 
 
 @contextlib.asynccontextmanager
-async def running(roles: list[Role], heard: Heard) -> AsyncIterator[tuple[Supervisor, asyncio.Task[int]]]:
-    supervisor = Supervisor(roles, heard.say)
+async def running(
+    roles: list[Role], heard: Heard, environ: dict[str, str] | None = None
+) -> AsyncIterator[tuple[Supervisor, asyncio.Task[int]]]:
+    supervisor = Supervisor(roles, heard.say, environ=environ)
     task = asyncio.create_task(supervisor.run())
     try:
         yield supervisor, task
@@ -70,6 +72,27 @@ async def test_a_killed_role_comes_back() -> None:
         await until(lambda: len(heard.of("a")) == 2, "the second life")
         assert supervisor.processes["a"].pid != first
         assert heard.of("reports") == ["a ended (by SIGKILL), starts again in 0.2 s"]
+
+
+async def test_a_role_that_cant_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process to be had, or no memory: that passes."""
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.02)
+    right, tries = asyncio.create_subprocess_exec, 0
+
+    async def scarce(*command: str, **options: object) -> asyncio.subprocess.Process:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await right(*command, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", scarce)
+    heard = Heard()
+    async with running([shell("a", "api", f"echo up; {SLEEPER}")], heard):
+        await until(lambda: heard.of("a") == ["up"], "its life")
+    assert heard.of("reports")[0] == "a can't be started: Resource temporarily unavailable"
 
 
 async def test_back_off_doubles_and_is_reset_by_a_long_life(monkeypatch: pytest.MonkeyPatch) -> None:

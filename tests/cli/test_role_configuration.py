@@ -1,0 +1,291 @@
+"""A role's configuration: the last good one, whatever becomes of the file, and said where it is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from app.errors import ConfigError
+from app.organisations import Organisations
+from cli import hangup
+from cli.role_configuration import ACCEPTED, ACCEPTED_SETTINGS, RoleConfiguration
+from cli.supervisor import reports_role
+from tables.conditions import Conditions
+from tests.cli.test_supervisor import Heard, running, until
+from tests.support.processes import ROOT, environment
+
+ORG = '[orgs.acme]\nname = "{name}"\n[orgs.acme.keys.k]\nsecret = "env:ACME_KEY"\nscopes = ["read"]\n'
+NOT_TOML = "[orgs\n"
+BAD_ORG = "[orgs.acme]\ncolour = 'red'\n"
+BAD_SETTING = '[settings]\npartitions = "many"\n'
+BAD = (NOT_TOML, BAD_ORG, BAD_SETTING)
+
+
+class World:
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.file = folder / "reports.toml"
+        self.data = folder / "var"
+        self.environ = environment(self.data, config=str(self.file), **settings) | {"ACME_KEY": "key"}
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def start(self, *, only_settings: bool = False) -> RoleConfiguration:
+        return RoleConfiguration(self.environ, only_settings=only_settings)
+
+    def copies(self) -> set[str]:
+        return {path.name for path in (self.data / "run").iterdir()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def name_in(configuration: RoleConfiguration) -> str:
+    return configuration.organisations.by_id["acme"].name
+
+
+@pytest.mark.parametrize("bad", [*BAD, None])
+def test_a_first_start_with_a_bad_file_is_refused(world: World, bad: str | None) -> None:
+    if bad is not None:
+        world.write(bad)
+    for only_settings in (False, True):
+        with pytest.raises(ConfigError):
+            world.start(only_settings=only_settings)
+
+
+@pytest.mark.parametrize("bad", [*BAD, None])
+@pytest.mark.parametrize("only_settings", [False, True])
+def test_a_start_while_the_file_is_bad_goes_on_with_the_last_good_one(
+    world: World, bad: str | None, only_settings: bool
+) -> None:
+    world.write("[settings]\nburst_links = 7\n" + ORG.format(name="Acme"))
+    before = world.start()
+    assert before.refusal is None
+    if bad is None:
+        world.file.unlink()
+    else:
+        world.write(bad)
+    again = world.start(only_settings=only_settings)
+    assert bool(again.refusal)
+    assert (again.settings, again.settings.config) == (before.settings, world.file)
+    if not only_settings:
+        assert name_in(again) == "Acme"
+    world.write(ORG.format(name="New"))
+    again.read_again()
+    assert (again.refusal, again.changed_settings()) == (None, ["burst_links"])
+
+
+def test_the_data_folder_of_the_bad_file_is_found(tmp_path: Path) -> None:
+    """Where the environment doesn't name it; as far as the file can be read."""
+    world = World(tmp_path)
+    del world.environ["REPORTS_DATA"]
+    settings = f'[settings]\ndata = "{tmp_path / "elsewhere"}"\n'
+    world.write(settings + ORG.format(name="Acme"))
+    world.start()
+    world.write(settings + BAD_ORG)
+    assert name_in(world.start()) == "Acme"
+    world.write(NOT_TOML)
+    world.environ["REPORTS_DATA"] = str(tmp_path / "elsewhere")  # as a parent says it to its roles
+    assert name_in(world.start()) == "Acme"
+
+
+def test_what_is_wrong_in_the_environment_is_refused_always(world: World) -> None:
+    world.write(ORG.format(name="Acme"))
+    world.start()
+    world.environ["REPORTS_PARTITIONS"] = "many"
+    with pytest.raises(ConfigError, match="REPORTS_PARTITIONS"):
+        world.start()
+
+
+def test_who_needs_settings_only_may_lack_secrets(world: World) -> None:
+    """As on a machine of its own; what is wrong in the file itself is wrong for all."""
+    del world.environ["ACME_KEY"]
+    world.write(ORG.format(name="Acme"))
+    assert world.start(only_settings=True).refusal is None
+    assert world.copies() == {ACCEPTED_SETTINGS}
+    with pytest.raises(ConfigError, match="ACME_KEY"):
+        world.start()
+    world.environ["ACME_KEY"] = "key"
+    world.start(only_settings=True)
+    assert world.copies() == {ACCEPTED_SETTINGS, ACCEPTED}
+    world.write(BAD_ORG)
+    assert world.start(only_settings=True).refusal
+
+
+def test_a_copy_that_cant_be_written_stops_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.data.mkdir()
+    (world.data / "run").write_text("a file in its way")
+    world.write(ORG.format(name="Acme"))
+    assert world.start().refusal is None
+    assert "can't be kept" in caplog.text
+
+
+def test_a_copy_holds_no_secret_and_is_whole(world: World) -> None:
+    world.write(ORG.format(name="Acme"))
+    world.environ["ACME_KEY"] = "a very secret key"
+    world.start()
+    (copy,) = (world.data / "run").iterdir()
+    assert copy.read_text() == ORG.format(name="Acme")
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+class Files(RuleBasedStateMachine):
+    """A file that is edited, roles that are told or start again: each runs on the last good file that was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.folder.name))
+        self.file_is: str | None = None
+        self.good = "0"
+        self.role: RoleConfiguration | None = None
+        self.runs_on = "0"
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    @initialize()
+    def first(self) -> None:
+        self.edit("0")
+        self.start()
+
+    @rule(name=st.sampled_from("0123"))
+    def edit(self, name: str) -> None:
+        self.world.write(ORG.format(name=name))
+        self.file_is = name
+
+    @rule(bad=st.sampled_from(BAD))
+    def break_it(self, bad: str) -> None:
+        self.world.write(bad)
+        self.file_is = None
+
+    @rule()
+    def start(self) -> None:
+        self.role = self.world.start()
+        self._read()
+
+    @rule()
+    def hang_up(self) -> None:
+        assert self.role is not None
+        self.role.read_again()
+        if self.file_is is not None:
+            self._read()
+
+    @rule()
+    def another_role(self) -> None:
+        """It reads the same file and keeps the same copy."""
+        self.world.start(only_settings=True)
+        self.good = self.file_is or self.good
+
+    def _read(self) -> None:
+        self.good = self.file_is or self.good
+        self.runs_on = self.good
+
+    @invariant()
+    def it_runs_on_a_good_one(self) -> None:
+        if self.role is not None:
+            assert name_in(self.role) == self.runs_on
+
+
+TestFiles = Files.TestCase
+TestFiles.settings = hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+# SIGHUP
+
+
+@pytest.fixture
+async def hangups() -> AsyncIterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    hangup._listener, hangup._noted = None, False
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_each_hangup_is_answered(world: World, hangups: None) -> None:
+    world.write(ORG.format(name="first"))
+    configuration = world.start()
+    conditions = Conditions()
+    taken: list[str] = []
+
+    def take(organisations: Organisations) -> None:
+        taken.append(organisations.by_id["acme"].name)
+
+    def codes() -> list[str]:
+        return [one.code for one in conditions.current()]
+
+    hangup.expect("api")
+    world.write(ORG.format(name="second"))
+    os.kill(os.getpid(), signal.SIGHUP)  # nobody listens yet
+    task = asyncio.create_task(configuration.follow(conditions, take))
+    await until(lambda: taken == ["second"], "the one that came before")
+    world.write(BAD_ORG)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: codes() == ["configuration_refused"], "the refusal")
+    (refused,) = conditions.current()
+    assert "orgs.acme.colour" in refused.message and str(world.file) in refused.message
+    assert refused.reason is None, "numbers are right all the same"
+    world.write("[settings]\nsession_timeout_s = 20\nburst_links = 9\n" + ORG.format(name="third"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: taken[-1] == "third", "the good one")
+    await until(lambda: codes() == ["restart_needed"], "what holds with the next start only")
+    assert "session_timeout_s, burst_links" in conditions.current()[0].message
+    world.write(ORG.format(name="fourth"))
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: taken[-1] == "fourth", "the fourth")
+    assert codes() == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_start_on_the_last_good_one_says_so_at_once(world: World, hangups: None) -> None:
+    world.write(ORG.format(name="Acme"))
+    world.start()
+    world.write(NOT_TOML)
+    conditions = Conditions()
+    task = asyncio.create_task(world.start(only_settings=True).follow(conditions, lambda _: None))
+    await until(lambda: conditions.has("configuration_refused"), "the condition")
+    assert "is not TOML" in conditions.current()[0].message
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_hangup_at_any_moment_of_a_start_ends_no_role(redis_db: str, tmp_path: Path) -> None:
+    """From the fork on, and on through the imports."""
+    world = World(tmp_path, redis=redis_db)
+    world.write(ORG.format(name="Acme"))
+    heard = Heard()
+    async with running([reports_role("query", "query", ["query"])], heard, world.environ) as (supervisor, _):
+
+        def heeded() -> bool:
+            supervisor.reload()
+            return any("configuration read anew" in line for line in heard.of("query"))
+
+        await until(heeded, "a role that heeds it", 60)
+    assert not any("ended" in line for line in heard.of("reports")), heard.lines
+
+
+@pytest.mark.parametrize("command", ["kafka", "redis", "load"])
+def test_who_has_nothing_to_reload_goes_on(command: str) -> None:
+    """Without a terminal SIGHUP is no end."""
+    program = (
+        f"import os, signal; from cli import hangup; hangup.expect({command!r}); "
+        "os.kill(os.getpid(), signal.SIGHUP); print('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.stdout == "alive\n"
