@@ -28,6 +28,7 @@ from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
+from tables.redis_client import redis_words
 from tables.section_parts import PUBLISHED, pack_part, section_part
 from tables.view_writer import Call, Share, Update, ViewWriter
 from tables.views import NUMBERS, SECTIONS, Channel, Delays, Fence, Labels, Owner, SummaryPart
@@ -212,7 +213,7 @@ class Publisher:
                 self._reachable = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self._reachable:
-                    log.warning("redis does not answer, views wait: %s", type(error).__name__)
+                    log.warning("%s; views wait", redis_words(error))
                 self._reachable = False
                 await asyncio.sleep(CHECK_S / 2)
                 self._marked.set()

@@ -26,7 +26,7 @@ from cli.addresses import wait_for_addresses
 from cli.config import load_configuration
 from cli.log_writer import LogWriter
 from cli.topics import ensure_topics
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.views import ViewReader, report_name
 
 
@@ -49,7 +49,7 @@ def command(address: str, org: str | None) -> int:
     try:
         campaigns = asyncio.run(_campaigns(settings, owner))
     except RedisError as error:
-        raise StateError(f"Redis, which knows the campaigns, can't be read: {error}") from None
+        raise StateError(f"the campaigns can't be read: {redis_words(error, settings.redis)}") from None
     ensure_topics(settings)
     writer = LogWriter(settings.kafka, settings.max_body)
     now_ms = time.time_ns() // 1_000_000

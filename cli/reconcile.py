@@ -31,7 +31,7 @@ from tables import layout
 from tables.book import Book
 from tables.layout import CampaignRow
 from tables.reading import PartitionReader
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.sums import Sums
 
 SHOW_EVERY = 5_000
@@ -48,7 +48,9 @@ def command(campaign: str | None) -> int:
     try:
         owned = asyncio.run(_owners(settings.redis))
     except RedisError as error:
-        raise StateError(f"who owns which partition can't be read: {error}") from None
+        raise StateError(
+            f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
+        ) from None
     if not owned:
         raise StateError("no worker has owned a partition yet: start `reports aggregate`")
     result = Comparison()

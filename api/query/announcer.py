@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from api.query.partitions import Partitions
 from api.query.wire import ANNOUNCE_S, QUERIES, Announcement
+from tables.redis_client import redis_words
 from tables.views import OWNERS, Owner
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Announcer:
                 self._reachable = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self._reachable:
-                    log.warning("redis does not answer: %s", type(error).__name__)
+                    log.warning("%s", redis_words(error))
                 self._reachable = False
             await asyncio.sleep(ANNOUNCE_S)
 
