@@ -29,6 +29,7 @@ from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
+from tables.redis_client import redis_words
 from tables.redis_clock import RedisClock
 from tables.view_writer import ViewWriter
 from tables.views import NUMBERS, SECTIONS, Channel, Delays, Owner
@@ -175,8 +176,7 @@ class Publisher:
             self.counters[UNAVAILABLE] += 1
             self._conditions.set(
                 UNAVAILABLE,
-                f"Redis doesn't take the numbers ({type(error).__name__}): they are counted, and published once it "
-                f"does: see that it runs, has memory left and may be written to. It said: {str(error)[:200]}",
+                f"{redis_words(error)}. What is counted is published once it takes the numbers",
                 reason="the numbers can't be published at the moment",
             )
         else:

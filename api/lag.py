@@ -22,7 +22,7 @@ import msgspec
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
-from api.log_positions import LogPositions, Place
+from api.log_positions import REFUSES_WRITES, LogPositions, Place
 from api.metrics import Metrics
 from app.report import Freshness
 from app.topics import FACTS, WEBHOOKS
@@ -57,6 +57,8 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool
     reason: str | None
     """Why it is stale, for operators."""
+    trouble: str | None = None
+    """What is wrong with Kafka or Redis and what to do, for operators."""
     ready: bool
     """Kafka answers and all topics are there: webhooks can be taken."""
     partitions: tuple[PartitionLag, ...] = ()
@@ -197,6 +199,7 @@ class LagMonitor:
             stale=reason is not None,
             reason=reason,
             progress=known.progress if known is not None else None,
+            trouble=next((one.message for one in conditions if one.code == REFUSES_WRITES), None),
             ready=True,
             partitions=rows,
             dead=dead,
@@ -207,7 +210,7 @@ class LagMonitor:
         self, before: LagReport, now_ms: int, reason: str, error: Exception, *, ready: bool
     ) -> LagReport:
         if before.reason != reason:
-            log.warning("lag is not known: %s (%s)", reason, type(error).__name__)
+            log.warning("lag is not known: %s (%s)", reason, self._positions.words(error))
         # What was behind when it was last seen is at least that much older now.
         oldest = [row.oldest_at_ms for row in before.partitions if row.lag and row.oldest_at_ms is not None]
         return msgspec.structs.replace(
@@ -216,6 +219,7 @@ class LagMonitor:
             lag_ms=max(0, now_ms - min(oldest)) if oldest else None,
             stale=True,
             reason=reason,
+            trouble=self._positions.words(error),
             progress=None,
             ready=ready,
             rates={},

@@ -25,13 +25,17 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
-from tables.kafka_clients import client_settings
+from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
+from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
 from tables.views import PARTITIONS, fence_of
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
+REFUSES_WRITES: Final = "redis_refuses_writes"
+_PROBE: Final = "cr:probe"
+_PROBE_MS: Final = 60_000
 DEAD_BEGIN_S: Final = 10.0
 """How often the begin of the dead-letter topic is asked: it moves by retention only."""
 
@@ -67,7 +71,7 @@ class Place(msgspec.Struct, frozen=True):
 class LogPositions:
     def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
         self._common = client_settings(kafka, "reports-lag")
-        self._redis_url = redis_url
+        self._kafka, self._redis_url = kafka, redis_url
         self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
         self._keys += [(FACTS, p) for p in range(partitions)]
         self._open()
@@ -99,6 +103,7 @@ class LogPositions:
         self._dead = DeadCount(common)
         self._times: dict[Key, tuple[int, int]] = {}
         self._dead_begin: tuple[float, int] | None = None
+        self._refusing_ms = 0
 
     def ends(self) -> tuple[dict[Key, int], int]:
         """End offset by partition, and how many dead letters there are."""
@@ -122,12 +127,34 @@ class LogPositions:
         return places
 
     def conditions(self) -> list[Condition]:
-        """What the workers say is wrong with them."""
+        """What the workers say is wrong with them, and, since they can't say that, that Redis takes no writes."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(WORKERS)
             pipe.time()
             stored, now = pipe.execute()
-        return conditions_of(stored, time_ms(now))
+        now_ms = time_ms(now)
+        found = conditions_of(stored, now_ms)
+        try:
+            self._redis.set(_PROBE, b"1", px=_PROBE_MS)
+        except (redis.ResponseError, redis.exceptions.ReadOnlyError) as error:
+            since_ms = self._refusing_ms = self._refusing_ms or now_ms
+            found.append(
+                Condition(
+                    code=REFUSES_WRITES,
+                    message=self.words(error),
+                    since_ms=since_ms,
+                    reason="the report numbers can't be stored at the moment and stand still",
+                )
+            )
+        else:
+            self._refusing_ms = 0
+        return found
+
+    def words(self, error: Exception) -> str:
+        """What an error of Kafka or Redis means, for operators."""
+        if isinstance(error, KafkaException):
+            return kafka_words(error, self._kafka)
+        return redis_words(error, self._redis_url)
 
     def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:
         """When the record at each position was appended, ms; without those that can't be read in time."""

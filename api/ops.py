@@ -45,6 +45,7 @@ async def lag_document(context: Context) -> dict[str, object]:
         "lag_ms": report.lag_ms,
         "stale": report.stale,
         "reason": report.reason,
+        "trouble": report.trouble,
         "lag": topic_lags(report),
         "partitions": [
             {

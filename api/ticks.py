@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from app.facts import CampaignKey
+from tables.redis_client import redis_words
 from tables.views import TICK, ViewReader
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Ticks:
                 self.answers = True
             except (RedisError, OSError) as error:
                 if self.answers:
-                    log.warning("Redis does not answer (%s)", type(error).__name__)
+                    log.warning("%s", redis_words(error))
                 self.answers = False
             self._asked.clear()
             try:

@@ -105,6 +105,8 @@ class Lag(TypedDict):
     stale: bool
     reason: str | None
     """Why reports are stale, where they are."""
+    trouble: str | None
+    """What is wrong with Kafka or Redis and what to do; null where nothing is."""
     lag: dict[str, int]
     """Records behind by topic."""
     partitions: list[PartitionLag]

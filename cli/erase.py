@@ -25,7 +25,7 @@ from app.topics import FACTS
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.log_writer import LogWriter
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.views import ViewReader
 
 
@@ -48,7 +48,7 @@ def command(address: str, org: str | None) -> int:
     try:
         campaigns = asyncio.run(_campaigns(settings, owner))
     except RedisError as error:
-        raise StateError(f"Redis, which knows the campaigns, can't be read: {error}") from None
+        raise StateError(f"the campaigns can't be read: {redis_words(error, settings.redis)}") from None
     writer = LogWriter(settings.kafka, settings.max_body)
     now_ms = time.time_ns() // 1_000_000
     for partition, record in erased_records(

@@ -40,7 +40,7 @@ from tables import exports
 from tables.csv_output import CsvOutput, write_all
 from tables.exports import Asked
 from tables.moments import Moment, small_cache
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.sorting import Sorter
 
 _LINK_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -257,7 +257,9 @@ def _paths(settings: Settings) -> dict[int, Path]:
     try:
         owned = asyncio.run(_owners(settings.redis))
     except RedisError as error:
-        raise StateError(f"who owns which partition can't be read: {error}") from None
+        raise StateError(
+            f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
+        ) from None
     missing = [str(partition) for partition in range(settings.partitions) if partition not in owned]
     if missing:
         raise StateError(f"partition {', '.join(missing)} has no worker yet: start `reports aggregate`")

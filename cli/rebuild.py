@@ -21,7 +21,7 @@ from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
 from tables.rebuilds import Request, write_request
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.views import Fence, ViewReader
 
 POLL_S = 0.25
@@ -38,7 +38,7 @@ def command(*, from_log: bool, wait: float) -> int:
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
     except RedisError as error:
-        raise StateError(f"Redis can't be read: {error}") from None
+        raise StateError(redis_words(error, settings.redis)) from None
 
 
 async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:

@@ -38,7 +38,7 @@ from tables.book import Book
 from tables.layout import CampaignRow
 from tables.people import PeopleOf
 from tables.reading import PartitionReader
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.sketches import Sketch
 from tables.sums import Sums
 
@@ -56,7 +56,9 @@ def command(campaign: str | None) -> int:
     try:
         owned = asyncio.run(_owners(settings.redis))
     except RedisError as error:
-        raise StateError(f"who owns which partition can't be read: {error}") from None
+        raise StateError(
+            f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
+        ) from None
     if not owned:
         raise StateError("no worker has owned a partition yet: start `reports aggregate`")
     result = Comparison()

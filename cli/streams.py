@@ -41,6 +41,7 @@ class Streams:
 
     def __init__(self, settings: Settings) -> None:
         self._partitions = settings.partitions
+        self.kafka = settings.kafka
         self._consumer = Consumer(
             {
                 **client_settings(settings.kafka, "reports-positions"),

@@ -31,8 +31,9 @@ from cli.verifier.ledger import Campaign, Ledger, read_ledger
 from cli.verifier.shown import Pages
 from cli.verifier.verdicts import Thresholds
 from cli.verifier.verification import Expected, compare_database, compare_views, expect
+from tables.kafka_clients import kafka_words
 from tables.places import open_places
-from tables.redis_client import redis_client
+from tables.redis_client import redis_client, redis_words
 from tables.views import SECTION_PARTITIONS, fence_of
 
 POLL_S = 0.25
@@ -128,8 +129,10 @@ async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress
                 return positions
             last = f"{lag} records are not yet counted"
             progress.at(sum(position.done for position in positions), last)
-        except (KafkaException, RedisError) as error:
-            last = str(error)
+        except KafkaException as error:
+            last = kafka_words(error, streams.kafka)
+        except RedisError as error:
+            last = redis_words(error)
         if time.monotonic() > deadline:
             raise LagError(f"no lag of 0 within {timeout_s:g} s: {last}")
         await asyncio.sleep(POLL_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -39,7 +40,7 @@ class PartitionReader:
             self._own_files.close()
             raise
 
-    def __enter__(self) -> PartitionReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -78,14 +78,14 @@ def redis_client(url: str, *, timeout_s: float = TIMEOUT_S) -> Redis:
     return Redis.from_pool(pool)
 
 
-def redis_words(error: BaseException, url: str) -> str:
+def redis_words(error: BaseException, url: str = "") -> str:
     """What an error of Redis means and what to do, in one line; never with a password."""
     said = " ".join(str(error).split())[:200]
     name = type(error).__name__
     meaning = next((words for mark, words in _MEANINGS if mark in said or mark == name), None)
     if meaning is None:
         meaning = said or name
-    return f"Redis at {redis_address(url)}: {meaning}"
+    return f"Redis at {redis_address(url)}: {meaning}" if url else f"Redis: {meaning}"
 
 
 def redis_address(url: str) -> str:

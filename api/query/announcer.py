@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from api.query.partitions import Partitions
 from api.query.wire import ANNOUNCE_S, QUERIES, Announcement
+from tables.redis_client import redis_words
 from tables.redis_clock import RedisClock
 from tables.views import OWNERS, Owner
 
@@ -70,7 +71,7 @@ class Announcer:
                 self._reachable = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self._reachable:
-                    log.warning("redis does not answer: %s", type(error).__name__)
+                    log.warning("%s", redis_words(error))
                 self._reachable = False
             await asyncio.sleep(ANNOUNCE_S)
 

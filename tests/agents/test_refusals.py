@@ -2,171 +2,61 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
 import pytest
+import redis
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from app import facts as f
-from app import keys
-from app.facts import FactsRecord, encode
-from app.settings import Settings
-from app.topics import FACTS, WEBHOOKS
-from cli.config import load_settings
-from cli.identity import identify
-from tables.cache import RecipientCache
-from tables.layout import LAYOUT_VERSION, Meta
-from tables.partition import PartitionDatabase
-from tables.reading import PartitionReader
-from tests.support.facts import ORG, START_MS, entry
-from tests.support.kafka import fresh_topics
-from tests.support.processes import environment, reports, wait_until
-
-PARTITIONS = 2
-
-
-class World:
-    """A data folder, a worker's environment, and a topic with some facts in it."""
-
-    def __init__(self, folder: Path, kafka: str, redis_url: str) -> None:
-        self.folder = folder
-        self.state = folder / "state"
-        # A short session: the members of the test before are gone sooner.
-        self.environ = environment(
-            folder, kafka=kafka, redis=redis_url, partitions=str(PARTITIONS), session_timeout_s="6"
-        )
-        self.settings: Settings = load_settings(self.environ)
-        self.kafka = kafka
-
-    def begin(self) -> None:
-        """A new cluster, and this folder's installation on it."""
-        fresh_topics(self.settings)
-        self.settings = identify(self.settings).settings
-        self.fill()
-
-    def fill(self, count: int = 5) -> None:
-        producer = Producer({"bootstrap.servers": self.kafka, "log_level": 2})
-        for number in range(count):
-            line = [entry(f.OPENED, START_MS + number, number=number)]
-            for partition in range(PARTITIONS):
-                value = encode(FactsRecord(f.FACTS_VERSION, ORG, "spring", START_MS, line))
-                producer.produce(FACTS, value, partition=partition)
-        assert producer.flush(10) == 0
-
-    def offset(self, partition: int = 0) -> int:
-        with PartitionReader(self.state / f"p{partition}") as reader:
-            return reader.fence().offset
-
-    def count(self, upto: int) -> None:
-        """Runs a worker until everything is counted."""
-        with reports(["aggregate"], self.environ, self.folder / "first.log"):
-
-            def counted() -> bool:
-                try:
-                    return all(self.offset(number) == upto for number in range(PARTITIONS))
-                except Exception:  # noqa: BLE001  # rocksdict has no other: the database is being made this moment
-                    return False
-
-            wait_until(counted, 60, "counting")
-
-    def refuses(self, words: str, *, role: str = "aggregate", timeout_s: float = 90) -> str:
-        """Runs a worker that must end by itself, and gives its complaint."""
-        output = self.folder / "refused.log"
-        with reports([role], self.environ, output) as worker:
-            status = worker.wait(timeout_s)
-        lines = [line for line in output.read_text().splitlines() if line.startswith("reports: ")]
-        assert status not in (0, 1, -9), output.read_text()
-        assert len(lines) == 1, output.read_text()
-        assert words in lines[0]
-        assert "Traceback" not in output.read_text()
-        return lines[0]
+from agents.set_aside import SET_ASIDE
+from app.topics import WEBHOOKS
+from tables.conditions import Condition
+from tables.presence import WORKERS, conditions_of
+from tables.views import PARTITIONS, fence_of
+from tests.support.counting import World
+from tests.support.processes import reports, wait_until
 
 
 @pytest.fixture
 def world(tmp_path: Path, kafka: str, redis_db: str) -> World:
     made = World(tmp_path, kafka, redis_db)
-    made.begin()
+    made.fill()
     return made
 
 
-def test_a_trimmed_log(world: World) -> None:
-    world.count(5)
-    world.fill(5)
-    admin = AdminClient({"bootstrap.servers": world.kafka, "log_level": 2})
-    for future in admin.delete_records([TopicPartition(FACTS, 0, 8)]).values():
-        future.result(10)
-    line = world.refuses("offset 5 is to be counted next but the log starts at 8")
-    assert "restore" in line
-    assert world.offset() == 5
-
-
-def test_a_database_ahead_of_the_log(world: World) -> None:
-    world.count(5)
-    topic_id = _topic_id(world)
-    meta = Meta(LAYOUT_VERSION, 0, PARTITIONS, topic_id, keys.secret_fingerprint(world.settings.secret), 1)
-    base = PartitionDatabase(world.state / "p0", meta, world.settings.secret, RecipientCache(10))
-    value = encode(FactsRecord(f.FACTS_VERSION, ORG, "spring", START_MS, []))
-    base.apply([(offset, value) for offset in range(5, 9)])
-    base.close()
-    world.refuses("has counted up to offset 9 but the log ends at 5")
-    assert world.offset() == 9
-
-
-def _topic_id(world: World) -> str:
-    from agents.log_checks import LogInspector
-
-    return LogInspector(world.kafka).topic_id(FACTS)
-
-
-def test_a_topic_made_anew(world: World) -> None:
-    world.count(5)
-    fresh_topics(world.settings)
-    world.fill(7)
-    world.refuses("topic facts was made anew")
-    assert world.offset() == 5
+def refuses(world: World, words: str, *, role: str = "aggregate", timeout_s: float = 90) -> str:
+    """Runs a worker that must end by itself, and gives its complaint."""
+    output = world.folder / "refused.log"
+    with reports([role], world.environ, output) as worker:
+        status = worker.wait(timeout_s)
+    lines = [line for line in output.read_text().splitlines() if line.startswith("reports: ")]
+    assert status not in (0, 1, -9), output.read_text()
+    assert len(lines) == 1, output.read_text()
+    assert words in lines[0]
+    assert "Traceback" not in output.read_text()
+    return lines[0]
 
 
 def test_another_number_of_partitions(world: World) -> None:
     world.environ["REPORTS_PARTITIONS"] = "3"
-    world.refuses("REPORTS_PARTITIONS")
-
-
-def test_another_secret(world: World) -> None:
-    world.count(5)
-    world.environ["REPORTS_SECRET"] = "another secret of sixteen characters"
-    world.refuses("REPORTS_SECRET")
+    refuses(world, "REPORTS_PARTITIONS")
 
 
 @pytest.mark.parametrize("role", ["aggregate", "normalize"])
 def test_a_session_timeout_that_the_broker_refuses(world: World, role: str) -> None:
     world.environ["REPORTS_SESSION_TIMEOUT_S"] = "1"
-    world.refuses("REPORTS_SESSION_TIMEOUT_S", role=role)
-
-
-def test_a_broken_database(world: World) -> None:
-    world.count(5)
-    (world.state / "p0" / "CURRENT").write_text("MANIFEST-000000\n")
-    line = world.refuses("p0 can't be opened")
-    assert "remove it to count the partition again" in line
-
-
-def test_a_removed_database_is_counted_again(world: World) -> None:
-    world.count(5)
-    shutil.rmtree(world.state / "p0")
-    world.count(5)
+    refuses(world, "REPORTS_SESSION_TIMEOUT_S", role=role)
 
 
 def test_an_unknown_setting(world: World) -> None:
     world.environ["REPORTS_PARTITION"] = "8"
-    world.refuses("REPORTS_PARTITION")
+    refuses(world, "REPORTS_PARTITION")
 
 
 def test_a_state_folder_that_is_a_file(world: World) -> None:
     world.state.write_text("not a folder")
-    world.refuses("can't be written to")
+    refuses(world, "can't be written to")
 
 
 def test_a_missing_codec(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,16 +66,6 @@ def test_a_missing_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiokafka.codec.has_zstd", lambda: False)
     with pytest.raises(StateError, match="zstd"):
         log_checks.check_codecs()
-
-
-def test_a_record_that_is_none_stops_and_names_its_place(world: World) -> None:
-    producer = Producer({"bootstrap.servers": world.kafka, "log_level": 2})
-    producer.produce(FACTS, b"\xc1 no record of ours", partition=0)
-    assert producer.flush(10) == 0
-    line = world.refuses("offset 5")
-    assert "partition 0" in line
-    time.sleep(0.1)
-    assert world.offset() == 5 or world.offset() == 0
 
 
 def test_a_foreign_record_in_webhooks_is_a_dead_letter(world: World) -> None:
@@ -204,3 +84,54 @@ def test_a_foreign_record_in_webhooks_is_a_dead_letter(world: World) -> None:
             )
         finally:
             reader.close()
+
+
+def test_one_partition_is_set_aside_and_comes_back_while_the_worker_runs(world: World) -> None:
+    """The process as a whole: no restart, no stall, the others are read on, and what was left in the log is counted."""
+    with reports(["aggregate"], world.environ, world.folder / "first.log"):
+        wait_until(lambda: stands(world) == {0: 5, 1: 5}, 60, "counting")
+    broken = world.state / "p0" / "CURRENT"
+    manifest = broken.read_text()
+    broken.write_text("MANIFEST-000000\n")
+    world.fill(begin=5)
+    log = world.folder / "second.log"
+    with reports(["aggregate"], world.environ, log) as worker:
+        wait_until(lambda: stands(world) == {0: 5, 1: 10}, 60, "the other partition goes on")
+        wait_until(lambda: bool(conditions(world)), 10, "it is said")
+        (said,) = conditions(world)
+        assert (said.code, said.partition) == (SET_ASIDE, 0)
+        assert "is broken" in said.message
+        broken.write_text(manifest)
+        wait_until(lambda: stands(world) == {0: 10, 1: 10}, 30, "it comes back by itself")
+        world.fill(begin=10)
+        wait_until(lambda: stands(world) == {0: 15, 1: 15}, 30, "and goes on")
+        wait_until(lambda: not conditions(world), 10, "nothing is wrong any more")
+        assert worker.poll() is None, log.read_text()
+
+
+def test_a_gap_is_accepted_while_the_worker_runs(world: World) -> None:
+    with reports(["aggregate"], world.environ, world.folder / "first.log"):
+        wait_until(lambda: stands(world) == {0: 5, 1: 5}, 60, "counting")
+    world.fill(begin=5)
+    world.trim(0, 8)
+    with reports(["aggregate"], world.environ, world.folder / "second.log") as worker:
+        wait_until(lambda: any(one.gap for one in conditions(world)), 60, "the gap is said")
+        output = world.folder / "accepted.log"
+        with reports(["accept-gap", "0", "--yes"], world.environ, output) as command:
+            assert command.wait(60) == 0, output.read_text()
+        assert "offsets 5 to 7 (3 records" in output.read_text()
+        wait_until(lambda: stands(world) == {0: 10, 1: 10}, 10, "it goes on")
+        assert worker.poll() is None
+
+
+def stands(world: World) -> dict[int, int]:
+    """How far readers can see each partition."""
+    with redis.Redis.from_url(world.settings.redis) as client:
+        stored: dict[bytes, bytes] = client.hgetall(PARTITIONS)
+    return {int(p): fence.offset for p, text in stored.items() if (fence := fence_of(text)) is not None}
+
+
+def conditions(world: World) -> list[Condition]:
+    with redis.Redis.from_url(world.settings.redis) as client:
+        stored: dict[bytes, bytes] = client.hgetall(WORKERS)
+    return conditions_of(stored, int(time.time() * 1000))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+import redis
 
-from agents.set_aside import SET_ASIDE
+from agents.set_aside import DISK_FULL, SET_ASIDE
 from app import facts as f
 from app.facts import FactsRecord, encode
 from tables import layout
@@ -163,6 +166,65 @@ async def test_a_bug_while_counting(world: World, monkeypatch: pytest.MonkeyPatc
         await worker.settle()
         assert worker.conditions == {}
     assert world.opens(0) == 5
+
+
+async def test_a_full_disk_stops_all_and_no_database_is_blamed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.worker() as worker:
+        await worker.settle()
+        world.fill(begin=5)
+
+        def full(*_: object) -> None:
+            raise Exception("IO error: No space left on device: While appending to file: 000004.log")
+
+        free = 0
+        monkeypatch.setattr(worker.aggregator.databases[1], "apply", full)
+        monkeypatch.setattr(
+            "agents.set_aside.shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=free)
+        )
+        worker.aggregator.aside._clock = lambda: 1e9  # long after any pause
+        await worker.settle()
+        (said,) = worker.aggregator.conditions.current()
+        assert said.code == DISK_FULL
+        assert "remove none" in said.message
+        assert said.reason is not None
+        assert worker.aggregator.positions == {}
+        assert worker.held == {0, 1}
+        free = 1 << 40
+        worker.aggregator.aside._clock = lambda: 2e9
+        await worker.settle()
+        assert worker.conditions == {}
+        assert worker.aggregator.positions == {0: 10, 1: 10}
+
+
+async def test_a_publisher_that_cannot_read_a_database_sets_it_aside(world: World) -> None:
+    """The blocks that a repair of Redis reads are others than those that counting reads."""
+    await counted(world)
+    layout._cache = None
+    async with world.worker(publishing=True) as worker:
+        await published(world)
+
+        def broken(_: int) -> None:
+            raise Exception("Corruption: block checksum mismatch in /state/p0/000009.sst offset 0 size 4867")
+
+        worker.aggregator.databases[0].touched_numbers = lambda since: map(broken, (since,))  # type: ignore[method-assign]
+        with redis.Redis.from_url(world.settings.redis) as client:
+            client.flushall()
+        async with asyncio.timeout(10):
+            while SET_ASIDE not in worker.conditions:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert worker.conditions[SET_ASIDE].partition == 0
+        os.utime(world.state / "p0" / "CURRENT")
+        await worker.settle()
+        assert worker.conditions == {}
+        await published(world)
+
+
+async def published(world: World) -> None:
+    async with asyncio.timeout(10):
+        while (view := await world.view()) is None or sum(view.patterns.values()) != 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_every_partition_is_bad(world: World) -> None:

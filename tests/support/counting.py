@@ -26,6 +26,7 @@ from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS
 from cli.config import load_settings
+from cli.identity import identify
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings
 from tables.reading import PartitionReader
@@ -59,6 +60,7 @@ class World:
         self.settings: Settings = load_settings(self.environ)
         self.admin = AdminClient(client_settings(kafka, "test"))
         fresh_topics(self.settings)
+        self.settings = identify(self.settings).settings
 
     def fill(self, count: int = 5, *, campaign: str = "spring", begin: int = 0) -> None:
         """`count` records into each partition; facts of other numbers (from `begin` on) are other facts."""

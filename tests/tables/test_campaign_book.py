@@ -1,4 +1,4 @@
-"""A campaign's book in bounded memory is the whole book: whatever was dropped, restarted or counted by earlier versions."""
+"""A campaign's book in bounded memory is the whole book, whatever was dropped, restarted or counted before."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from app import facts as f
 from app import keys
 from app.facts import Detail, Entry, ErasedRecord, encode
+from app.sections import orders_of
 from app.tally import from_bytes
 from app.verdicts import Rules
 from tables import campaign_book, layout, ranking
@@ -44,7 +45,7 @@ def _small() -> Iterator[None]:
 
 
 def some_entry(chance: random.Random) -> Entry:
-    """Of many links, cities, clients and reasons; some are clicked within a burst, which takes them from their cities."""
+    """Of many links, cities, clients and reasons; some clicks are of a burst, which takes them from their cities."""
     address = chance.choice(ADDRESSES)
     kind = chance.choice((f.CLICKED, f.CLICKED, f.OPENED, f.BOUNCED, f.DELIVERED))
     own = f"?email={address}" if chance.random() < 0.3 else ""
@@ -151,7 +152,7 @@ class World:
             index = {found[len(prefix) :] for found, _ in scan(self.base._db, prefix)}
             assert index == {
                 bytes((place,)) + rank
-                for place, weight in enumerate(ranking.orders_of(section))
+                for place, weight in enumerate(orders_of(section))
                 for key, value in rows.items()
                 if (weight(value) or not place) and (rank := rank_of(key, weight(value))) <= cut.floors[place]
             }
@@ -196,7 +197,7 @@ def test_a_rebuild_makes_the_index_anew() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), random.Random(1))
         world.count(20)
-        world.base.rebuild(EAGER, "request", lambda _: None)
+        world.base.rebuild(EAGER, "request", 2, lambda _: None)
         world.check()
         world.count(5)
         world.reopen()

@@ -101,7 +101,7 @@ def test_a_rebuild_leaves_nothing_to_mend(tmp_path: Path) -> None:
     make_older(tmp_path, erased_in_time=False)
     assert differences(tmp_path), "nobody stands in the sketches"
     base = database(tmp_path)
-    base.rebuild(base.meta.rules, "request", lambda _: None)
+    base.rebuild(base.meta.rules, "request", base.generation + 1, lambda _: None)
     assert base.meta.counting == COUNTING
     base.apply([(1, record("spring", opens(later_ms=7_000)))])
     base.close()
@@ -116,13 +116,13 @@ def test_who_was_erased_before_is_never_lost_and_counts_again_with_their_next_ev
     base.close()
     make_older(tmp_path)
     base = database(tmp_path)
-    base.rebuild(base.meta.rules, "request", lambda _: None)
+    base.rebuild(base.meta.rules, "request", base.generation + 1, lambda _: None)
     base.close()
     assert persons(tmp_path) == 2, "only the old sketch knows who it was"
     assert differences(tmp_path) == []
     make_older(tmp_path, erased_in_time=False)
     base = database(tmp_path)
-    base.rebuild(base.meta.rules, "again", lambda _: None)
+    base.rebuild(base.meta.rules, "again", base.generation + 1, lambda _: None)
     assert persons(tmp_path) == 1, "nobody knows who it was"
     assert differences(tmp_path) == []
     base.apply([(2, record("spring", [entry(f.DELIVERED, START_MS, address=WHO)]))])

@@ -10,7 +10,7 @@ import { useReport } from "../live/report";
 import { Select, Switch } from "../parts/controls";
 import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading, Notice } from "../parts/states";
-import { Status } from "../parts/status";
+import { Notices, Status } from "../parts/status";
 import { Table } from "../parts/table";
 import { Text, useTitle } from "../parts/text";
 import { filter, filters } from "../router";
@@ -67,6 +67,7 @@ export function AbPage({ campaign }: { campaign: string }) {
       </CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count} timezone={session.value?.timezone ?? "UTC"} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={session.value?.timezone ?? "UTC"} />}
+      {report && <Notices of={report} />}
       {failure && <Notice>{failure}</Notice>}
       {report?.variants && report.variants.rows.length === 0
         ? <Empty title="This campaign has no variants"><p>Variants come with the events: a source's <code>variant_prefix</code> names them.</p></Empty>

@@ -72,6 +72,7 @@ function Watching() {
       {state !== "live" && state !== "connecting" && (
         <Notice>{state === "offline" ? "You are offline." : "Connection lost."} The numbers are those of before, until it is back.</Notice>
       )}
+      {lag.trouble !== null && <Notice><Text cut={false}>{lag.trouble}</Text></Notice>}
       {lag.stale && <Notice>The reports say that their numbers are stale: <Text>{lag.reason ?? "counting is behind"}</Text>.</Notice>}
       <Conditions workers={lag.workers} zone={zone} />
       {lag.away !== null && lag.away.length > 0 && (

@@ -9,7 +9,7 @@ import { CountSwitch } from "../parts/controls";
 import { PaperButtons } from "../parts/paper-buttons";
 import { PaperFacts } from "../parts/paper-facts";
 import { Empty, Failed, Loading } from "../parts/states";
-import { Status } from "../parts/status";
+import { Notices, Status } from "../parts/status";
 import { useTitle } from "../parts/text";
 import { Split, Tile } from "../parts/tiles";
 import { filters } from "../router";
@@ -34,6 +34,7 @@ export function ReportPage({ campaign }: { campaign: string }) {
       <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="">{report && <PaperButtons campaign={campaign} />}{may("write") && <Share campaign={campaign} zone={timezone} />}<CountSwitch /></CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
+      {report && <Notices of={report} />}
       {report ? <Sections campaign={campaign} report={report} timezone={timezone} home={home} />
         : error?.status === 404
           ? <Empty title="There is no campaign of this name"><p>It appears here by itself when its first event is counted.</p></Empty>

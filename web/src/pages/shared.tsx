@@ -12,7 +12,7 @@ import { PaperButtons } from "../parts/paper-buttons";
 import { PaperFacts } from "../parts/paper-facts";
 import { Logo, ThemeButton } from "../parts/shell";
 import { Empty, Failed, Loading } from "../parts/states";
-import { Status } from "../parts/status";
+import { Notices, Status } from "../parts/status";
 import { Text, useTitle } from "../parts/text";
 import { filters } from "../router";
 import { count } from "../settings";
@@ -80,6 +80,7 @@ function Shown({ about }: { about: SharedReport }) {
       </div>
       {report && <PaperFacts organisation={about.organisation} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
+      {report && <Notices of={report} />}
       {report ? <Sections campaign={about.campaign} report={report} timezone={timezone} home={home} />
         : error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading the report" />}
     </>

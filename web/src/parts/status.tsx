@@ -25,6 +25,17 @@ export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"
   );
 }
 
+/** What holds for the campaign's numbers for good: a part of the event log was lost. */
+export function Notices({ of }: { of: Pick<Report, "notices"> }) {
+  return (
+    <>
+      {of.notices.map((notice) => (
+        <Notice kind="info" key={`${notice.code}/${notice.at}/${notice.partition}`}>For good: <Text cut={false}>{notice.message}</Text>.</Notice>
+      ))}
+    </>
+  );
+}
+
 export function Status({ state, report, timezone, error = null }: {
   state: State; report: Pick<Report, "as_of" | "lag_ms" | "stale" | "reason" | "progress"> | null; timezone: string; error?: ApiError | null;
 }) {
