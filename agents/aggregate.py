@@ -12,19 +12,17 @@ import asyncio
 import gc
 import logging
 import os
-import shutil
 import time
 from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from faust.types import TP
-from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
-from agents.generations import Generations
+from agents.generations import Generations, generations_at_assignment
 from agents.log_checks import LogInspector, check_codecs, check_position
+from agents.opening import open_database
 from agents.publish import Publisher
 from agents.slots import Slot
 from agents.watchdog import Watchdog
@@ -50,7 +48,6 @@ LOCK_WAIT_S: Final = 30.0
 """How long another worker may take to close a partition's database in a shared folder."""
 COMMIT_S: Final = 1.0
 EXIT_REBUILD: Final = 75
-_SAY_EVERY: Final = 100_000
 
 
 class Aggregator:
@@ -88,7 +85,9 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
-        generations = await self._generations(new, topic_id, {p: ends[p].end for p in new})
+        generations = await generations_at_assignment(
+            self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
+        )
         for partition in new:
             database = await self._open(partition, topic_id, generations)
             check_position(partition, str(database.path), database.next_offset, ends[partition])
@@ -96,23 +95,6 @@ class Aggregator:
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
         log.info("counting partitions %s", {p: self.positions[p] for p in new})
-
-    async def _generations(self, partitions: list[int], topic_id: str, ends: dict[int, int]) -> Generations:
-        """What is known of the partitions' generations at their assignment."""
-        in_redis: dict[int, int] = {}
-        ahead: set[int] = set()
-        try:
-            in_redis = await self._writer.highest_generations(partitions)
-            fences = await self._writer.partition_fences(partitions)
-            for partition, fence in zip(partitions, fences, strict=True):
-                if fence is not None and fence.topic == topic_id and fence.offset > ends[partition]:
-                    ahead.add(partition)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("redis can't be asked for generations: %s", type(error).__name__)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            None, Generations, self._installation, self.slot.member, in_redis, ahead
-        )
 
     async def _open(self, partition: int, topic_id: str, generations: Generations) -> PartitionDatabase:
         path = self.state / f"p{partition}"
@@ -126,7 +108,10 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(None, self._open_database, path, expected, generations)
+                return await loop.run_in_executor(
+                    None, open_database, path, expected, self.settings.secret, self._cache, generations,
+                    read_request(self.state),
+                )  # fmt: skip
             except ReportsError:
                 raise
             except Exception as error:
@@ -138,43 +123,6 @@ class Aggregator:
                 if time.monotonic() > deadline:
                     raise StateError(f"{path} is open in another process for {LOCK_WAIT_S:.0f} s") from error
             await asyncio.sleep(0.1)
-
-    def _open_database(self, path: Path, expected: Meta, generations: Generations) -> PartitionDatabase:
-        """Opens a database, and rebuilds it first where that was asked for or was not finished."""
-        request = read_request(self.state)
-        partition = expected.partition
-
-        def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
-            return PartitionDatabase(
-                path, meta, self.settings.secret, self._cache, lambda: generations.take(partition, above)
-            )
-
-        database = opened(expected)
-        meta = database.meta
-        if request.id and meta.rebuilt != request.id and request.from_log:
-            database.close()
-            shutil.rmtree(path)
-            log.info("partition %d is counted again from the log", partition)
-            return opened(msgspec.structs.replace(expected, rebuilt=request.id), meta.generation)
-        if meta.rebuilding or (request.id and meta.rebuilt != request.id):
-            # Without a request it goes on by the rules that the unfinished one had.
-            rules = self.settings.rules if request.id else meta.rules
-            log.info("partition %d is rebuilt from its recipients", partition)
-
-            def say(done: int) -> None:
-                if done % _SAY_EVERY == 0:
-                    log.info("partition %d: %d recipients rebuilt", partition, done)
-
-            database.rebuild(rules, request.id, generations.take(partition, meta.generation), say)
-        elif generations.is_passed(partition, meta.generation):
-            database.take_generation(generations.take(partition, meta.generation))
-        if meta.rules != self.settings.rules and database.meta.rules == meta.rules:
-            log.warning(
-                "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "
-                "settings' to its history",
-                partition,
-            )
-        return database
 
     def rebuild_wanted(self) -> bool:
         """Whether a request came that a database of this worker hasn't answered."""

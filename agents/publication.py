@@ -68,7 +68,7 @@ class Withheld(NamedTuple):
 
 
 def why_withheld(stands: Fence | None, own: Fence, log_end: int | None) -> Withheld | None:
-    """`stands`: the partition's position in Redis; `log_end`: of the topic, when the partition was assigned, where it is
+    """`stands`: the partition's position in Redis; `log_end`: of the topic, when the partition was assigned, if it is
     known.
 
     Readers don't go back in time: a database that is counted again is published once it has reached what they have,

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from app.errors import TryLater
 from app.organisations import Organisations
 from app.settings import Settings
 from cli.addresses import wait_for_addresses
@@ -125,7 +126,7 @@ async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress
                 return positions
             last = f"{lag} records are not yet counted"
             progress.at(sum(position.done for position in positions), last)
-        except (KafkaException, RedisError) as error:
+        except (KafkaException, RedisError, TryLater) as error:
             last = str(error)
         if time.monotonic() > deadline:
             raise LagError(f"no lag of 0 within {timeout_s:g} s: {last}")
