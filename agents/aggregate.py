@@ -9,15 +9,17 @@ starts from what the database says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from faust.types import TP
+from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
 from agents.generations import Generations, generations_at_assignment
@@ -36,7 +38,7 @@ from tables.conditions import Conditions
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
-from tables.rebuilds import read_request
+from tables.rebuilds import Request, asked, read_request, write_request
 from tables.redis_client import redis_client
 from tables.view_writer import ViewWriter
 
@@ -66,7 +68,8 @@ class Aggregator:
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
         self._installation = InstallationLog(settings.kafka)
-        self._writer = ViewWriter(redis_client(settings.redis, timeout_s=2.0))
+        self._redis = redis_client(settings.redis, timeout_s=2.0)
+        self._writer = ViewWriter(self._redis)
         self.conditions = Conditions()
         self.publisher = Publisher(self._writer, self.slot.member, settings.rules, self.conditions)
 
@@ -85,24 +88,27 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
+        request = await self._request()
         generations = await generations_at_assignment(
             self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
         )
         for partition in new:
-            database = await self._open(partition, topic_id, generations)
+            database = await self._open(partition, topic_id, generations, request)
             check_position(partition, str(database.path), database.next_offset, ends[partition])
             self.databases[partition] = database
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
         log.info("counting partitions %s", {p: self.positions[p] for p in new})
 
-    async def _open(self, partition: int, topic_id: str, generations: Generations) -> PartitionDatabase:
+    async def _open(
+        self, partition: int, topic_id: str, generations: Generations, request: Request
+    ) -> PartitionDatabase:
         path = self.state / f"p{partition}"
         expected = Meta(
             LAYOUT_VERSION, partition, self.settings.partitions, topic_id,
             keys.secret_fingerprint(self.settings.secret), 1, self.settings.rules,
             # A database that is made now needs no rebuild that was asked for before.
-            read_request(self.state).id,
+            request.id,
         )  # fmt: skip
         deadline = time.monotonic() + LOCK_WAIT_S
         loop = asyncio.get_running_loop()
@@ -110,7 +116,7 @@ class Aggregator:
             try:
                 return await loop.run_in_executor(
                     None, open_database, path, expected, self.settings.secret, self._cache, generations,
-                    read_request(self.state),
+                    request, self._say_rebuilt(partition, loop),
                 )  # fmt: skip
             except ReportsError:
                 raise
@@ -124,12 +130,40 @@ class Aggregator:
                     raise StateError(f"{path} is open in another process for {LOCK_WAIT_S:.0f} s") from error
             await asyncio.sleep(0.1)
 
-    def rebuild_wanted(self) -> bool:
+    def _say_rebuilt(self, partition: int, loop: asyncio.AbstractEventLoop) -> Callable[[float], object]:
+        """For the thread that rebuilds a partition: takes how much of it is done, 0 to 1."""
+
+        def say(done: float) -> None:
+            if done < 1:
+                self.conditions.set(
+                    "rebuild",
+                    f"partition {partition} is rebuilt from its recipients: readers keep the numbers from before, and "
+                    "what comes in is counted afterwards; nothing is to be done",
+                    partition=partition,
+                    reason="a part of the numbers is rebuilt",
+                    progress=round(done, 2),
+                )
+            else:
+                self.conditions.clear("rebuild", partition)
+
+        return lambda done: loop.call_soon_threadsafe(say, done)
+
+    async def rebuild_wanted(self) -> bool:
         """Whether a request came that a database of this worker hasn't answered."""
-        request = read_request(self.state)
+        request = await self._request()
         return bool(request.id) and any(
             database.meta.rebuilt != request.id for database in self.databases.values()
         )
+
+    async def _request(self) -> Request:
+        """The last request for a rebuild; one that stands in Redis is kept in the state folder from now on."""
+        request = read_request(self.state)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            new = await asked(self._redis)
+            if new.id and new != request:
+                request = new
+                write_request(self.state, request)
+        return request
 
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""
@@ -155,8 +189,8 @@ class Aggregator:
 
 async def _watch_requests(aggregator: Aggregator) -> None:
     """Ends the process when a rebuild is asked for: the next one does it before it counts on."""
-    # Another process writes it: there is no event to wait for.
-    while not aggregator.rebuild_wanted():  # noqa: ASYNC110
+    # Another process asks for it: there is no event to wait for.
+    while not await aggregator.rebuild_wanted():  # noqa: ASYNC110
         await asyncio.sleep(COMMIT_S)
     log.info("a rebuild was asked for: the worker starts again")
     os._exit(EXIT_REBUILD)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -18,8 +18,6 @@ from tables.rebuilds import Request
 
 log = logging.getLogger(__name__)
 
-_SAY_EVERY: Final = 100_000
-
 
 def open_database(
     path: Path,
@@ -28,8 +26,10 @@ def open_database(
     cache: RecipientCache,
     generations: Generations,
     request: Request,
+    say: Callable[[float], object] = lambda _: None,
 ) -> PartitionDatabase:
     """`request`: the last one for a rebuild; one that the database hasn't answered, or has begun to, is answered first.
+    `say`: told how much of a rebuild is done, 0 to 1, the last time when it is.
 
     Blocks. Raises what `PartitionDatabase` raises, and TryLater where Kafka gives no generation."""
     partition = expected.partition
@@ -49,7 +49,7 @@ def open_database(
         if asked or meta.rebuilding:
             # Without a request it goes on by the rules that the unfinished one had.
             rules = expected.rules if request.id else meta.rules
-            _rebuild(database, rules=rules, request=request.id, generations=generations)
+            _rebuild(database, rules, request.id, generations.take(partition, meta.generation), say)
         elif generations.is_passed(partition, meta.generation):
             database.take_generation(generations.take(partition, meta.generation))
     except BaseException:
@@ -64,12 +64,15 @@ def open_database(
     return database
 
 
-def _rebuild(database: PartitionDatabase, *, rules: Rules, request: str, generations: Generations) -> None:
-    partition = database.partition
-    log.info("partition %d is rebuilt from its recipients", partition)
+def _rebuild(
+    database: PartitionDatabase, rules: Rules, request: str, generation: int, say: Callable[[float], object]
+) -> None:
+    log.info("partition %d is rebuilt from its recipients", database.partition)
+    total = max(1, database.recipients())
 
-    def say(done: int) -> None:
-        if done % _SAY_EVERY == 0:
-            log.info("partition %d: %d recipients rebuilt", partition, done)
+    def at(done: int) -> None:
+        say(min(done / total, 0.99))
 
-    database.rebuild(rules, request, generations.take(partition, database.generation), say)
+    say(0.0)
+    database.rebuild(rules, request, generation, at)
+    say(1.0)

@@ -294,6 +294,10 @@ class PartitionDatabase:
 
         return logged
 
+    def recipients(self) -> int:
+        """How many there are, roughly."""
+        return self._recipients.property_int_value("rocksdb.estimate-num-keys") or 0
+
     def rebuild(self, rules: Rules, request: str, generation: int, say: Callable[[int], None]) -> None:
         """Makes sums, sections and index anew from the recipients, by other rules, as another generation.
 

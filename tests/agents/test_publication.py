@@ -225,9 +225,10 @@ class World(RuleBasedStateMachine):
     )
     def fact(self, partition: int, campaign: str, kind: int, day: int, text: int, count: bool) -> None:
         detail, numbers = detail_of(link=text, place=text, provider=min(text, 2))
+        # A recipient is in one partition.
         self.facts += 1
         made = entry(
-            kind, START_MS + day * DAY_MS + self.facts, address=f"{self.facts % 4}@example.com",
+            kind, START_MS + day * DAY_MS + self.facts, address=f"{self.facts % 4}.{partition}@example.com",
             number=self.facts, campaign=campaign, detail=encode(detail), **numbers,
         )  # fmt: skip
         self.logs[partition].append(encode(FactsRecord(f.FACTS_VERSION, ORG, campaign, START_MS, [made])))
