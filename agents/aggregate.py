@@ -13,19 +13,18 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import time
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import msgspec
 from faust.types import TP
 from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
-from agents.generations import Generations
-from agents.log_checks import LogEnds, LogInspector, check_codecs, check_position
+from agents.generations import generations_at_assignment
+from agents.log_checks import LogInspector, check_codecs, check_position
+from agents.opening import Where, open_database
 from agents.publish import Publisher
 from agents.set_aside import SetAside
 from agents.slots import Slot
@@ -35,7 +34,6 @@ from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
 from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
-from app.installation import NumberedGap
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
 from tables.background import Background
@@ -46,7 +44,7 @@ from tables.foreign import CODE, REASON, condition_of
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
-from tables.rebuilds import read_request
+from tables.rebuilds import Request, asked, read_request, write_request
 from tables.redis_client import redis_client
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.view_writer import ViewWriter
@@ -65,21 +63,6 @@ GAPS_S: Final = 5.0
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
 EXIT_REBUILD: Final = 75
-_SAY_EVERY: Final = 100_000
-
-
-class _Where(NamedTuple):
-    """What is known of a partition's log at its assignment."""
-
-    topic_id: str
-    ends: LogEnds
-    gaps: Sequence[NumberedGap]
-    generations: Generations
-
-    @property
-    def log_is_whole(self) -> bool:
-        """The log still has its first record."""
-        return not self.ends.start
 
 
 class Aggregator:
@@ -145,13 +128,16 @@ class Aggregator:
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
         gaps = await loop.run_in_executor(None, self._installation.gaps)
-        generations = await self._generations(sorted(new), topic_id, {p: ends[p].end for p in new})
+        request = await self._request()
+        generations = await generations_at_assignment(
+            self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
+        )
         for partition in sorted(new):
             self._begins[partition] = ends[partition].start
             self._accepted[partition] = len(gaps.get(partition, ()))
-            where = _Where(topic_id, ends[partition], gaps.get(partition, ()), generations)
+            where = Where(topic_id, ends[partition], gaps.get(partition, ()), generations)
             try:
-                database = await self._open_checked(partition, where)
+                database = await self._open_checked(partition, where, request)
             except TryLater:
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, it is this partition's, and the others go on
@@ -163,8 +149,8 @@ class Aggregator:
             self.aside.remove(partition)
         log.info("counting partitions %s", {p: self.positions[p] for p in sorted(new) if p in self.positions})
 
-    async def _open_checked(self, partition: int, where: _Where) -> PartitionDatabase:
-        database = await self._open(partition, where)
+    async def _open_checked(self, partition: int, where: Where, request: Request) -> PartitionDatabase:
+        database = await self._open(partition, where, request)
         try:
             check_position(partition, str(database.path), database.next_offset, where.ends)
         except LogGap as gap:
@@ -172,23 +158,6 @@ class Aggregator:
             gap.topic_id, gap.generation = where.topic_id, database.generation
             raise
         return database
-
-    async def _generations(self, partitions: list[int], topic_id: str, ends: dict[int, int]) -> Generations:
-        """What is known of the partitions' generations at their assignment."""
-        in_redis: dict[int, int] = {}
-        ahead: set[int] = set()
-        try:
-            in_redis = await self._writer.highest_generations(partitions)
-            fences = await self._writer.partition_fences(partitions)
-            for partition, fence in zip(partitions, fences, strict=True):
-                if fence is not None and fence.topic == topic_id and fence.offset > ends[partition]:
-                    ahead.add(partition)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("redis can't be asked for generations: %s", type(error).__name__)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            None, Generations, self._installation, self.slot.member, in_redis, ahead
-        )
 
     def set_aside(self, partition: int, error: Exception) -> None:
         """Stops counting a partition; on a full disk, all."""
@@ -214,19 +183,22 @@ class Aggregator:
         if database is not None:
             database.close()
 
-    async def _open(self, partition: int, where: _Where) -> PartitionDatabase:
+    async def _open(self, partition: int, where: Where, request: Request) -> PartitionDatabase:
         path = self.state / f"p{partition}"
         expected = Meta(
             LAYOUT_VERSION, partition, self.settings.partitions, where.topic_id,
             keys.secret_fingerprint(self.settings.secret), 1, self.settings.rules,
             # A database that is made now needs no rebuild that was asked for before.
-            read_request(self.state).id,
+            request.id,
         )  # fmt: skip
         deadline = time.monotonic() + LOCK_WAIT_S
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(None, self._open_database, path, expected, where)
+                return await loop.run_in_executor(
+                    None, open_database, path, expected, self.settings.secret, self._cache, where, request,
+                    self._say_rebuilt(partition, loop),
+                )  # fmt: skip
             except Exception as error:
                 if not is_locked(error):
                     raise
@@ -237,54 +209,40 @@ class Aggregator:
                     ) from error
             await asyncio.sleep(0.1)
 
-    def _open_database(self, path: Path, expected: Meta, where: _Where) -> PartitionDatabase:
-        """Opens a database, and rebuilds it first where that was asked for, was not finished, or must be."""
-        request = read_request(self.state)
-        partition, generations = expected.partition, where.generations
+    def _say_rebuilt(self, partition: int, loop: asyncio.AbstractEventLoop) -> Callable[[float], object]:
+        """For the thread that rebuilds a partition: takes how much of it is done, 0 to 1."""
 
-        def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
-            return PartitionDatabase(
-                path, meta, self.settings.secret, self._cache,
-                lambda: generations.take(partition, above), where.gaps,
-            )  # fmt: skip
+        def say(done: float) -> None:
+            if done < 1:
+                self.conditions.set(
+                    "rebuild",
+                    f"partition {partition} is rebuilt from its recipients: readers keep the numbers from before, and "
+                    "what comes in is counted afterwards; nothing is to be done",
+                    partition=partition,
+                    reason="a part of the numbers is rebuilt",
+                    progress=round(done, 2),
+                )
+            else:
+                self.conditions.clear("rebuild", partition)
 
-        database = opened(expected)
-        meta = database.meta
-        asked = bool(request.id) and meta.rebuilt != request.id
-        if (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole):
-            database.close()
-            shutil.rmtree(path)
-            again = msgspec.structs.replace(
-                expected, rebuilt=request.id, rules=expected.rules if asked else meta.rules
-            )
-            log.info("partition %d is counted again from the log", partition)
-            return opened(again, meta.generation)
-        if meta.rebuilding or asked:
-            # Without a request it goes on by the rules that the unfinished one had.
-            rules = self.settings.rules if request.id else meta.rules
-            log.info("partition %d is rebuilt from its recipients", partition)
+        return lambda done: loop.call_soon_threadsafe(say, done)
 
-            def say(done: int) -> None:
-                if done % _SAY_EVERY == 0:
-                    log.info("partition %d: %d recipients rebuilt", partition, done)
-
-            database.rebuild(rules, request.id, generations.take(partition, meta.generation), say)
-        elif generations.is_passed(partition, meta.generation):
-            database.take_generation(generations.take(partition, meta.generation))
-        if meta.rules != self.settings.rules and database.meta.rules == meta.rules:
-            log.warning(
-                "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "
-                "settings' to its history",
-                partition,
-            )
-        return database
-
-    def rebuild_wanted(self) -> bool:
+    async def rebuild_wanted(self) -> bool:
         """Whether a request came that a database of this worker hasn't answered."""
-        request = read_request(self.state)
+        request = await self._request()
         return bool(request.id) and any(
             database.meta.rebuilt != request.id for database in self.databases.values()
         )
+
+    async def _request(self) -> Request:
+        """The last request for a rebuild; one that stands in Redis is kept in the state folder from now on."""
+        request = read_request(self.state)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            new = await asked(self.redis)
+            if new.id and new != request:
+                request = new
+                write_request(self.state, request)
+        return request
 
     def tell_foreign(self) -> None:
         """Says what was left out, since another secret has keyed it: at once, and then when it stays the same."""
@@ -388,22 +346,6 @@ def _is_settled(app: EngineApp, partition: int) -> bool:
     return not app.rebalancing and partition in app.assigned(FACTS)
 
 
-def _has_foreign(database: PartitionDatabase) -> bool:
-    """Whether facts of another secret were counted. Looked at once, where an earlier version has counted."""
-    if database.foreign.is_checked:
-        return False
-    where = f"partition {database.partition}"
-    log.info("%s: looking for recipients that another secret has keyed", where)
-    found = database.foreign.has_counted_any(
-        lambda done: log.info("%s: %d recipients looked at", where, done) if done % _SAY_EVERY == 0 else None
-    )
-    if found:
-        log.warning("%s has counted facts that another secret has keyed", where)
-    else:
-        database.foreign.note_checked()
-    return found
-
-
 async def _tell_foreign(aggregator: Aggregator) -> None:
     while True:
         aggregator.tell_foreign()
@@ -412,8 +354,8 @@ async def _tell_foreign(aggregator: Aggregator) -> None:
 
 async def _watch_requests(aggregator: Aggregator) -> None:
     """Ends the process when a rebuild is asked for: the next one does it before it counts on."""
-    # Another process writes it: there is no event to wait for.
-    while not aggregator.rebuild_wanted():  # noqa: ASYNC110
+    # Another process asks for it: there is no event to wait for.
+    while not await aggregator.rebuild_wanted():  # noqa: ASYNC110
         await asyncio.sleep(COMMIT_S)
     log.info("a rebuild was asked for: the worker starts again")
     os._exit(EXIT_REBUILD)

@@ -13,11 +13,15 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
 
+from redis.exceptions import RedisError
+
 from tables.installation import InstallationLog
+from tables.view_writer import ViewWriter
 
 log = logging.getLogger(__name__)
 
@@ -56,3 +60,21 @@ class Generations:
         self._known[partition] = generation
         log.info("partition %d goes on as generation %d", partition, generation)
         return generation
+
+
+async def generations_at_assignment(
+    installation: InstallationLog, writer: ViewWriter, worker: str, topic_id: str, ends: Mapping[int, int]
+) -> Generations:
+    """`ends`: of the partitions that were assigned, the offset behind the log's last record."""
+    partitions = sorted(ends)
+    in_redis: dict[int, int] = {}
+    ahead: set[int] = set()
+    try:
+        in_redis = await writer.highest_generations(partitions)
+        for partition, fence in zip(partitions, await writer.partition_fences(partitions), strict=True):
+            if fence is not None and fence.topic == topic_id and fence.offset > ends[partition]:
+                ahead.add(partition)
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("redis can't be asked for generations: %s", type(error).__name__)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, Generations, installation, worker, in_redis, ahead)

@@ -69,7 +69,11 @@ class Withheld(NamedTuple):
 
 def why_withheld(stands: Fence | None, own: Fence, log_end: int | None) -> Withheld | None:
     """`stands`: the partition's position in Redis; `log_end`: the topic's end when the partition was assigned, where
-    it is known."""
+    it is known.
+
+    Readers don't go back in time: a database that is counted again is published once it has reached what they have,
+    or all that the log had when it was assigned.
+    """
     if stands is None:
         return None
     if stands.generation > own.generation:

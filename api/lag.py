@@ -1,8 +1,9 @@
 """How far counting is behind, per partition of `webhooks` and `facts`, and how old the oldest uncounted record is.
 
 Rules:
-- The position in `webhooks` is the offset that normalize committed; in `facts` it is the partition's offset in Redis,
-  because a number counts as counted when a reader can see it.
+- The position in `webhooks` is the offset that normalize committed; in `facts` it is the partition's position in Redis,
+  because a number counts as counted when a reader can see it. While a database is counted again and what Redis has from
+  before is ahead of it, it is the database's (`Owner.reached`).
 - The age is that of the record at the position, by the broker's own timestamp (LogAppendTime); that record is fetched.
 - `stale`: a worker says so of itself (`tables.conditions`), Kafka or Redis can't be asked, a position is not known, the
   age is above `STALE_AGE_MS`, or this monitor itself has not finished a round for `SILENT_S`. Lag is then the best that
@@ -98,7 +99,9 @@ def judge(
                 oldest_at_ms=at_ms,
             )
         )
-        if place.position is not None and place.position > place.end:
+        if place.foreign:
+            reason = reason or f"{topic}/{partition}: the numbers are those of another topic of this name"
+        elif place.position is not None and place.position > place.end:
             reason = reason or f"{topic}/{partition}: the position is behind the log's end"
         elif place.position is None and lag:
             reason = reason or f"{topic}/{partition}: the position is not known"

@@ -1,5 +1,7 @@
 """What the lag monitor asks: ends of the topics, positions of those who work them off, times of single records.
 
+A position of another topic `facts` than the current one is none: its offsets have nothing to do with this topic's.
+
 All calls block, each for at most `ASK_S`, and belong to one thread. They raise `KafkaException`, `redis.RedisError`,
 and what their clients raise by mistake.
 """
@@ -7,6 +9,7 @@ and what their clients raise by mistake.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import wait
@@ -18,6 +21,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -29,10 +33,12 @@ from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
-from tables.views import PARTITIONS, fence_of
+from tables.views import OWNERS, PARTITIONS, Owner, fences_of
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
+TOPIC_S: Final = 2.0
+"""How often Kafka is asked which topic `facts` is the current one."""
 REFUSES_WRITES: Final = "redis_refuses_writes"
 _PROBE: Final = "cr:probe"
 _PROBE_MS: Final = 60_000
@@ -52,6 +58,17 @@ def _earliest() -> OffsetSpec:
     return spec
 
 
+_owner = msgspec.json.Decoder(Owner)
+
+
+def _reached(text: bytes | None) -> float:
+    """How far an owner says that its withheld numbers go; infinite where none are withheld."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        if text is not None and (reached := _owner.decode(text).reached) is not None:
+            return reached
+    return math.inf
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a partition's reader stands."""
 
@@ -59,6 +76,8 @@ class Place(msgspec.Struct, frozen=True):
     position: int | None
     begin: int | None = None
     """Asked only where the position is not known."""
+    foreign: bool = False
+    """The published numbers are those of another topic of this name."""
 
     @property
     def start(self) -> int:
@@ -104,6 +123,7 @@ class LogPositions:
         self._times: dict[Key, tuple[int, int]] = {}
         self._dead_begin: tuple[float, int] | None = None
         self._refusing_ms = 0
+        self._topic: tuple[float, str] | None = None
 
     def ends(self) -> tuple[dict[Key, int], int]:
         """End offset by partition, and how many dead letters there are."""
@@ -115,7 +135,8 @@ class LogPositions:
         return found, self._dead.letters(self._dead_begin[1], dead_end)
 
     def places(self, ends: Mapping[Key, int]) -> dict[Key, Place]:
-        positions = self.committed() | self._counted()
+        counted, foreign = self._counted()
+        positions = self.committed() | counted
         unknown = [key for key in ends if key not in positions]
         begins = self._offsets(unknown, _earliest()) if unknown else {}
         places: dict[Key, Place] = {}
@@ -123,7 +144,7 @@ class LogPositions:
             begin = begins.get(key)
             # An empty partition that nobody has worked on is worked off.
             position = positions.get(key, end if begin == end else None)
-            places[key] = Place(end, position, begin)
+            places[key] = Place(end, position, begin, key in foreign)
         return places
 
     def conditions(self) -> list[Condition]:
@@ -207,14 +228,29 @@ class LogPositions:
             if found.error is None and found.offset >= 0
         }
 
-    def _counted(self) -> dict[Key, int]:
-        """Positions of the published numbers in `facts`."""
+    def _counted(self) -> tuple[dict[Key, int], set[Key]]:
+        """Positions of the published numbers in `facts`, and partitions whose numbers are of another topic.
+
+        A database that is counted again may be behind what was published before it: then its own position counts."""
         stored: dict[bytes, bytes] = self._redis.hgetall(PARTITIONS)  # type: ignore[assignment]
-        return {
-            (FACTS, int(partition)): fence.offset
-            for partition, text in stored.items()
-            if (fence := fence_of(text)) is not None
-        }
+        owners: dict[bytes, bytes] = self._redis.hgetall(OWNERS)  # type: ignore[assignment]
+        topic = self._current_topic()
+        counted: dict[Key, int] = {}
+        foreign: set[Key] = set()
+        for partition, fence in fences_of(stored).items():
+            if fence.topic == topic:
+                counted[FACTS, partition] = int(min(fence.offset, _reached(owners.get(b"%d" % partition))))
+            else:
+                foreign.add((FACTS, partition))
+        return counted, foreign
+
+    def _current_topic(self) -> str:
+        now = time.monotonic()
+        if self._topic is None or now - self._topic[0] > TOPIC_S:
+            asked = self._admin.describe_topics(TopicCollection([FACTS]), request_timeout=ASK_S)
+            wait(asked.values(), ASK_S * 1.5)
+            self._topic = (now, str(asked[FACTS].result(timeout=0).topic_id))
+        return self._topic[1]
 
     def reopen(self) -> None:
         """With other clients, whatever has become of these."""

@@ -1,7 +1,7 @@
-"""`reports rebuild`: makes the state anew, from the recipients (by the settings' verdict rules) or from the log.
+"""`reports rebuild`: computes the state again, from the recipients (by the settings' verdict rules) or from the log.
 
-The workers do it, each for the databases of its own folder; this asks them and waits. Readers keep the old numbers
-until the new ones are there.
+The workers do it, each for its own databases; this asks them through Redis, so it runs on any host, and waits until the
+numbers of every partition are of a higher generation and as far as those before, which readers keep until then.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from typing import cast
 
 import click
 from redis import RedisError
+from redis.asyncio import Redis
 from rich.console import Console
 
 from app.errors import StateError
@@ -20,9 +22,10 @@ from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
-from tables.rebuilds import Request, write_request
+from tables.presence import WORKERS, conditions_of
+from tables.rebuilds import Request, ask
 from tables.redis_client import redis_client, redis_words
-from tables.views import Fence, ViewReader
+from tables.views import NUMBERS, SECTIONS, Fence, fences_of
 
 POLL_S = 0.25
 
@@ -33,7 +36,10 @@ POLL_S = 0.25
 )
 @click.option("--wait", default=3600.0, show_default=True, help="Seconds to wait for the workers; 0: don't.")
 def command(*, from_log: bool, wait: float) -> int:
-    """Make sums, sections and index anew from the recipients, by the verdict rules of the settings."""
+    """Compute sums, sections and index again from the recipients, by the verdict rules of the settings.
+
+    Runs on any host: the workers are asked through Redis.
+    """
     settings = identify(load_settings()).settings
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
@@ -44,43 +50,66 @@ def command(*, from_log: bool, wait: float) -> int:
 async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:
     redis = redis_client(url, timeout_s=5)
     try:
-        owned = await owners(redis)
-        if not owned:
+        if not await owners(redis):
             raise StateError("no worker has owned a partition yet: start `reports aggregate`")
-        reader = ViewReader(redis, partitions)
-        before = await reader.partition_offsets()
-        request = Request(secrets.token_hex(8), from_log)
-        folders = {Path(owner.state).parent for owner in owned.values()}
-        for folder in sorted(folders):
-            if not folder.is_dir():
-                raise StateError(f"{folder} is not on this machine: run this where the worker runs")
-        for folder in sorted(folders):
-            write_request(folder, request)
-        if not wait_s:
-            return 0
-        return await _wait(reader, before, wait_s)
+        before = await _positions(redis)
+        await ask(redis, Request(secrets.token_hex(8), from_log))
+        return await _wait(redis, before, partitions, wait_s) if wait_s else 0
     finally:
         await redis.aclose()
 
 
-async def _wait(reader: ViewReader, before: dict[int, Fence], wait_s: float) -> int:
+async def _wait(redis: Redis, before: list[dict[int, Fence]], partitions: int, wait_s: float) -> int:
     deadline = time.monotonic() + wait_s
-    with Progress("partitions", len(before)) as progress:
+    with Progress("partitions", partitions) as progress:
         while True:
-            now = await reader.partition_offsets()
-            done = [
-                p
-                for p, fence in before.items()
-                if p in now and now[p].generation > fence.generation and now[p].offset >= fence.offset
+            now = await _positions(redis)
+            left = [
+                partition
+                for partition in range(partitions)
+                if not all(
+                    _rebuilt(then.get(partition), later.get(partition))
+                    for then, later in zip(before, now, strict=True)
+                )
             ]
-            progress.at(len(done))
-            if len(done) == len(before):
+            progress.at(
+                partitions - len(left), _told(left, cast(dict[bytes, bytes], await redis.hgetall(WORKERS)))
+            )
+            if not left:
                 break
             if time.monotonic() > deadline:
                 raise StateError(
-                    f"{len(done)} of {len(before)} partitions are rebuilt after {wait_s:.0f} s; the workers go on "
-                    "by themselves, their log tells how far they are"
+                    f"{partitions - len(left)} of {partitions} partitions are rebuilt after {wait_s:.0f} s, not yet "
+                    f"{', '.join(map(str, left))}; the workers go on by themselves, `reports lag` and /ops/workers "
+                    "tell how far they are"
                 )
             await asyncio.sleep(POLL_S)
-    Console(stderr=True).print(f"{len(before)} partitions rebuilt")
+    Console(stderr=True).print(f"{partitions} partitions rebuilt")
     return 0
+
+
+async def _positions(redis: Redis) -> list[dict[int, Fence]]:
+    return [
+        fences_of(cast(dict[bytes, bytes], await redis.hgetall(channel.positions)))
+        for channel in (NUMBERS, SECTIONS)
+    ]
+
+
+def _rebuilt(before: Fence | None, now: Fence | None) -> bool:
+    if now is None or before is None:
+        return now is not None
+    caught_up = now.topic != before.topic or now.offset >= before.offset
+    return now.generation > before.generation and caught_up
+
+
+def _told(left: list[int], presences: Mapping[bytes, bytes]) -> str:
+    """How far the partitions are that are left, as their workers say it."""
+    said = {
+        condition.partition: condition.progress
+        for condition in conditions_of(presences, int(time.time() * 1000))
+        if condition.progress is not None
+    }
+    return ", ".join(
+        f"{partition}: {said[partition]:.0%}" if partition in said else f"{partition}: waits"
+        for partition in left
+    )

@@ -2,16 +2,19 @@
 
 Rules:
 - `webhooks` is read as far as normalize's group has committed, since it commits only what its facts are written for.
-- `facts` is counted as far as the published numbers go (Redis), not as far as a worker has read.
+- `facts` is counted as far as the published numbers go (Redis), not as far as a worker has read; those of another topic
+  of this name don't count.
 """
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from agents.log_checks import LogInspector
 from app.settings import Settings
 from app.topics import FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.kafka_clients import client_settings
@@ -50,6 +53,7 @@ class Streams:
             }
         )
         self._redis_url = settings.redis
+        self._inspector = LogInspector(settings.kafka)
 
     def __enter__(self) -> Streams:
         return self
@@ -69,13 +73,14 @@ class Streams:
         return [self._position(WEBHOOKS, p, committed[p]) for p in range(WEBHOOKS_PARTITIONS)]
 
     async def facts(self) -> list[Position]:
-        """Raises KafkaException or redis.RedisError."""
+        """Raises KafkaException, TryLater or redis.RedisError."""
         redis = redis_client(self._redis_url, timeout_s=TIMEOUT_S)
         try:
             fences = await ViewReader(redis, self._partitions).partition_offsets()
         finally:
             await redis.aclose()
-        done = {partition: fence.offset for partition, fence in fences.items()}
+        topic = await asyncio.to_thread(self._inspector.topic_id, FACTS)
+        done = {partition: fence.offset for partition, fence in fences.items() if fence.topic == topic}
         return [self._position(FACTS, p, done.get(p, 0)) for p in range(self._partitions)]
 
     def _position(self, topic: str, partition: int, done: int) -> Position:

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from app.errors import TryLater
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import FACTS
@@ -133,6 +134,8 @@ async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress
             last = kafka_words(error, streams.kafka)
         except RedisError as error:
             last = redis_words(error)
+        except TryLater as error:
+            last = str(error)
         if time.monotonic() > deadline:
             raise LagError(f"no lag of 0 within {timeout_s:g} s: {last}")
         await asyncio.sleep(POLL_S)

@@ -321,6 +321,10 @@ class PartitionDatabase:
         stored = self._recipients.get(layout.recipient_name(campaign, recipient))
         return decode_state(stored) if stored is not None else None
 
+    def recipients(self) -> int:
+        """How many there are, roughly."""
+        return self._recipients.property_int_value("rocksdb.estimate-num-keys") or 0
+
     def rebuild(self, rules: Rules, request: str, generation: int, say: Callable[[int], None]) -> None:
         """Makes sums, sections, index and sketches anew from the recipients, by other rules, as another generation.
 

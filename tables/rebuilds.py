@@ -1,4 +1,4 @@
-"""A request to make a worker's state anew, in its state folder: `reports rebuild` writes it, the worker answers it.
+"""A request to rebuild the workers' state: `reports rebuild` writes it to Redis, and each worker into its state folder.
 
 A database that was rebuilt notes the request's id (`Meta.rebuilt`), so one request is answered once, by whichever
 worker opens the database first; and `Meta.rebuilding` marks one that was not finished.
@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tables.views import REBUILD
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
 FILE: Final = "rebuild.json"
+HELD_S: Final = 3600
+"""How long a request stands in Redis. Workers look each second; one that starts later has no part in it."""
 
 
 class Request(msgspec.Struct, frozen=True):
     id: str
     from_log: bool = False
-    """Forget the state and count the log again; else sums, sections and index are made anew from the recipients."""
+    """Forget the state and count the log again; else sums, sections and index are computed from the recipients."""
 
 
 NONE: Final = Request("")
+
+
+async def ask(redis: Redis, request: Request) -> None:
+    """Asks all workers. Raises RedisError."""
+    await redis.set(REBUILD, msgspec.json.encode(request), ex=HELD_S)
+
+
+async def asked(redis: Redis) -> Request:
+    """What was asked of all workers last, `NONE` where it is long ago. Raises RedisError."""
+    text = await redis.get(REBUILD)
+    return msgspec.json.decode(text, type=Request) if text is not None else NONE
 
 
 def read_request(state: Path) -> Request:

@@ -8,6 +8,7 @@ of topic `facts` and T Kafka's id of that topic:
 - `cr:v4:repairs`          hash P → token of the repair under way
 - `cr:v4:partitions:sections`, `cr:v4:repairs:sections`: the same of the sections, published less often
 - `cr:v4:topics`           set of all T of which there may be views
+- `cr:rebuild`             what `reports rebuild` asks of the workers (`tables.rebuilds`), for an hour
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
   "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day, `r:P` the fence as of which rows
@@ -64,6 +65,7 @@ SECTION_REPAIRS: Final = FORMAT + "repairs:sections"
 TOPICS: Final = FORMAT + "topics"
 OWNERS: Final = "cr:owners"
 DELAYS: Final = "cr:delays"
+REBUILD: Final = "cr:rebuild"
 TICK: Final = "cr:tick"
 
 

@@ -198,7 +198,9 @@ async def test_a_full_disk_stops_all_and_no_database_is_blamed(
         assert worker.aggregator.positions == {0: 10, 1: 10}
 
 
-async def test_a_publisher_that_cannot_read_a_database_sets_it_aside(world: World) -> None:
+async def test_a_publisher_that_cannot_read_a_database_sets_it_aside(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The blocks that a repair of Redis reads are others than those that counting reads."""
     await counted(world)
     layout._cache = None
@@ -208,7 +210,8 @@ async def test_a_publisher_that_cannot_read_a_database_sets_it_aside(world: Worl
         def broken(_: int) -> None:
             raise Exception("Corruption: block checksum mismatch in /state/p0/000009.sst offset 0 size 4867")
 
-        worker.aggregator.databases[0].touched_numbers = lambda since: map(broken, (since,))  # type: ignore[method-assign]
+        database = worker.aggregator.databases[0]
+        monkeypatch.setattr(database, "touched_numbers", lambda since: map(broken, (since,)))
         with redis.Redis.from_url(world.settings.redis) as client:
             client.flushall()
         async with asyncio.timeout(10):

@@ -11,6 +11,7 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from agents.log_checks import LogInspector
 from api.lag import SILENT_S, STALE_AGE_MS, LagMonitor, LagReport, judge, topic_lags
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
@@ -22,7 +23,7 @@ from app.verdicts import DEFAULT_RULES
 from tables.background import Background
 from tables.conditions import Condition
 from tables.presence import WORKERS, presence
-from tables.views import PARTITIONS
+from tables.views import OWNERS, PARTITIONS, Fence, Owner
 from tests.support.kafka import fresh_topics
 
 FACT_PARTITIONS = 2
@@ -49,6 +50,7 @@ def test_the_oldest_of_both_topics_counts() -> None:
         (Place(5, None, 0), {("facts", 0): 0}, "not known"),
         (Place(5, 9), {}, "behind the log's end"),
         (Place(5, 2), {}, "can't be read"),
+        (Place(0, None, 0, foreign=True), {}, "another topic"),
         (Place(5, 2), {("facts", 0): 1_000_000 - STALE_AGE_MS - 1}, "counting is behind"),
     ],
 )
@@ -116,9 +118,32 @@ def commit(settings: Settings, partition: int, offset: int) -> None:
     consumer.close()
 
 
-def counted(settings: Settings, partition: int, offset: int) -> None:
+def counted(settings: Settings, partition: int, offset: int, topic: str | None = None) -> None:
+    fence = Fence(1, offset, topic or LogInspector(settings.kafka).topic_id(FACTS))
     with redis.Redis.from_url(settings.redis) as client:
-        client.hset(PARTITIONS, str(partition), f"1:{offset}:topic")
+        client.hset(PARTITIONS, str(partition), fence.text())
+
+
+def test_numbers_of_another_topic_are_none(monitor: LagMonitor, settings: Settings) -> None:
+    """Offsets of a topic that was deleted say nothing about the one that was created under its name."""
+    append(settings, FACTS, 0, n=2)
+    for partition in range(FACT_PARTITIONS):
+        counted(settings, partition, 2, topic="the one before")
+    report = measure(monitor)
+    assert (report.stale, topic_lags(report)[FACTS]) == (True, 2)
+    assert report.reason is not None and "another topic" in report.reason
+
+
+def test_a_database_that_is_counted_again_is_behind_what_was_published(
+    monitor: LagMonitor, settings: Settings
+) -> None:
+    append(settings, FACTS, 0, n=5)
+    for partition, offset in ((0, 5), (1, 0)):
+        counted(settings, partition, offset)
+    assert topic_lags(measure(monitor))[FACTS] == 0
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(OWNERS, "0", msgspec.json.encode(Owner("w", "/state", 0, reached=2)))
+    assert topic_lags(measure(monitor))[FACTS] == 3
 
 
 def test_an_empty_installation_is_not_behind(monitor: LagMonitor) -> None:

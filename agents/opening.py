@@ -1,0 +1,118 @@
+"""Opens a partition's database at its assignment: it is made new, rebuilt or gone on with."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from agents.generations import Generations
+from agents.log_checks import LogEnds
+from app.installation import NumberedGap
+from app.verdicts import Rules
+from tables.cache import RecipientCache
+from tables.layout import Meta
+from tables.partition import PartitionDatabase
+from tables.rebuilds import Request
+
+log = logging.getLogger(__name__)
+
+_SAY_EVERY = 100_000
+
+
+class Where(NamedTuple):
+    """What is known of a partition's log at its assignment."""
+
+    topic_id: str
+    ends: LogEnds
+    gaps: Sequence[NumberedGap]
+    generations: Generations
+
+    @property
+    def log_is_whole(self) -> bool:
+        """The log still has its first record."""
+        return not self.ends.start
+
+
+def open_database(
+    path: Path,
+    expected: Meta,
+    secret: bytes,
+    cache: RecipientCache,
+    where: Where,
+    request: Request,
+    say: Callable[[float], object] = lambda _: None,
+) -> PartitionDatabase:
+    """`request`: the last one for a rebuild; one that the database hasn't answered, or has begun to, is answered first.
+    `say`: told how much of a rebuild is done, 0 to 1, the last time when it is.
+
+    Blocks. Raises what `PartitionDatabase` raises, and TryLater where Kafka gives no generation."""
+    partition, generations = expected.partition, where.generations
+
+    def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
+        return PartitionDatabase(
+            path, meta, secret, cache, lambda: generations.take(partition, above), where.gaps
+        )
+
+    database = opened(expected)
+    meta = database.meta
+    asked = bool(request.id) and meta.rebuilt != request.id
+    if (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole):
+        database.close()
+        shutil.rmtree(path)
+        log.info("partition %d is counted again from the log", partition)
+        again = msgspec.structs.replace(
+            expected, rebuilt=request.id, rules=expected.rules if asked else meta.rules
+        )
+        return opened(again, meta.generation)
+    try:
+        if asked or meta.rebuilding:
+            # Without a request it goes on by the rules that the unfinished one had.
+            rules = expected.rules if request.id else meta.rules
+            _rebuild(database, rules, request.id, generations.take(partition, meta.generation), say)
+        elif generations.is_passed(partition, meta.generation):
+            database.take_generation(generations.take(partition, meta.generation))
+    except BaseException:
+        database.close()
+        raise
+    if database.meta.rules != expected.rules:
+        log.warning(
+            "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "
+            "settings' to its history",
+            partition,
+        )
+    return database
+
+
+def _has_foreign(database: PartitionDatabase) -> bool:
+    """Whether facts of another secret were counted. Looked at once, where an earlier version has counted."""
+    if database.foreign.is_checked:
+        return False
+    where = f"partition {database.partition}"
+    log.info("%s: looking for recipients that another secret has keyed", where)
+    found = database.foreign.has_counted_any(
+        lambda done: log.info("%s: %d recipients looked at", where, done) if done % _SAY_EVERY == 0 else None
+    )
+    if found:
+        log.warning("%s has counted facts that another secret has keyed", where)
+    else:
+        database.foreign.note_checked()
+    return found
+
+
+def _rebuild(
+    database: PartitionDatabase, rules: Rules, request: str, generation: int, say: Callable[[float], object]
+) -> None:
+    log.info("partition %d is rebuilt from its recipients", database.partition)
+    total = max(1, database.recipients())
+
+    def at(done: int) -> None:
+        say(min(done / total, 0.99))
+
+    say(0.0)
+    database.rebuild(rules, request, generation, at)
+    say(1.0)
