@@ -33,7 +33,7 @@ POLL_S = 0.25
 )
 @click.option("--wait", default=3600.0, show_default=True, help="Seconds to wait for the workers; 0: don't.")
 def command(*, from_log: bool, wait: float) -> int:
-    """Make sums, sections and index anew from the recipients, by the verdict rules of the settings."""
+    """Make sums, sections, index and sketches anew from the recipients, by the verdict rules of the settings."""
     settings = wait_for_addresses(load_settings(), timeout_s=10.0)
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
