@@ -95,7 +95,10 @@ def fold(state: RecipientState, entries: Sequence[Entry], fallen: Fallen, change
                     continue
             changed = True
             changes.log[fact.at_ms, identity] = entry
-            _insert(state, entry)
+            if facts and fact.at_ms > facts[-1].at_ms:
+                facts.append(fact)
+            else:
+                _insert(state, entry)
             if len(facts) > KEPT:
                 _bound(state, fact.type, changes)
     return changed
@@ -118,15 +121,9 @@ def place_of(fact: Fact) -> Place:
 
 def _insert(state: RecipientState, entry: Entry) -> None:
     facts, fact = state.facts, entry.fact
-    if not facts:
-        facts.append(fact)
+    insort(facts, fact, key=log_key)
+    if facts[0] is fact:
         state.address = entry.address
-    elif fact.at_ms > facts[-1].at_ms:
-        facts.append(fact)
-    else:
-        insort(facts, fact, key=log_key)
-        if facts[0] is fact:
-            state.address = entry.address
 
 
 def _merge_kept(state: RecipientState, kept: Fact, entry: Entry, fallen: Fallen, changes: Changes) -> bool:

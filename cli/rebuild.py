@@ -36,7 +36,7 @@ POLL_S = 0.25
 )
 @click.option("--wait", default=3600.0, show_default=True, help="Seconds to wait for the workers; 0: don't.")
 def command(*, from_log: bool, wait: float) -> int:
-    """Compute sums, sections and index again from the recipients, by the verdict rules of the settings.
+    """Compute sums, sections, index and sketches again from the recipients, by the verdict rules of the settings.
 
     Runs on any host: the workers are asked through Redis.
     """

@@ -127,9 +127,8 @@ class FallenOf:
 
     def write(self, changes: Changes, batch: WriteBatch) -> None:
         """Puts into the batch what a fold changed."""
-        if changes.fallen:
-            # Before the batch: the look at the log must not meet this fold's changes half done.
-            self._all.complete(self._campaign)
+        # Before the batch: the look at the log must not meet this fold's changes half done.
+        self._all.complete(self._campaign)
         for identity, fact in changes.fallen.items():
             if fact is None:
                 batch.delete(fallen_name(self._campaign, self._recipient, identity))

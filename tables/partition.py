@@ -297,7 +297,8 @@ class PartitionDatabase:
                 self._people.note_all(campaign, org, state, fallen)
             if changes.replaced:
                 self._people.drop(campaign, org, state, fallen, changes)
-            fallen.write(changes, batch)
+            if changes.fallen:
+                fallen.write(changes, batch)
             put(campaign + recipient, encode_state(state), recipients_handle)
             before = known.contribution
             after = known.contribution = contribution(state, book, self.meta.rules)

@@ -100,20 +100,18 @@ class People:
 
     def note(self, campaign: CampaignKey, fact: Fact, person: int) -> None:
         """A person's fact that is counted here (`is_counted`)."""
-        self._note(campaign, fact.type, own_verdict(fact) == HUMAN, fact.at_ms, person)
-
-    def note_place(self, campaign: CampaignKey, place: Place, person: int) -> None:
-        """Any fact of a person that fell out of the state."""
-        if place.type in (f.OPENED, f.CLICKED) and place.of != UNCOUNTED:
-            self._note(campaign, place.type, place.of == HUMAN, place.at_ms, person)
-
-    def _note(self, campaign: CampaignKey, kind: int, human: bool, at_ms: int, person: int) -> None:
-        key = (campaign, kind, human, at_ms // _QUARTER_MS)
+        key = (campaign, fact.type, own_verdict(fact) == HUMAN, fact.at_ms // _QUARTER_MS)
         hashes = self._noted.get(key)
         if hashes is None:
             self._noted[key] = {person}
         else:
             hashes.add(person)
+
+    def note_place(self, campaign: CampaignKey, place: Place, person: int) -> None:
+        """Any fact of a person that fell out of the state."""
+        if place.type in (f.OPENED, f.CLICKED) and place.of != UNCOUNTED:
+            key = (campaign, place.type, place.of == HUMAN, place.at_ms // _QUARTER_MS)
+            self._noted.setdefault(key, set()).add(person)
 
     def take(self) -> dict[bytes, set[int]]:
         """Name of the sketch → people, of all that was noted since the last time."""
