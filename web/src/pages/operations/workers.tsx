@@ -4,7 +4,7 @@ import { Empty, Notice } from "../../parts/states";
 import { Table } from "../../parts/table";
 import { Text } from "../../parts/text";
 
-const ROLES: Record<string, string> = { aggregate: "counts", normalize: "parses" };
+const ROLES: Record<string, string> = { aggregate: "counts", normalize: "parses", api: "takes and answers", query: "reads" };
 
 export function Workers({ workers, zone }: { workers: Worker[] | null; zone: string }) {
   return (
