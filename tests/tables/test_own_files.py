@@ -3,10 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-from tables.own_files import OwnFiles
+from tables.own_files import OwnFiles, sweep
 from tests.support.processes import ROOT
 
 HOLD = """
@@ -50,3 +51,26 @@ def test_what_a_killed_process_left_behind_is_removed_and_nothing_else(tmp_path:
             assert not old.exists()
             assert making.is_dir()
     assert (tmp_path / "another").is_dir()
+
+
+def test_a_folder_that_is_being_made_is_nobodys_to_remove(tmp_path: Path) -> None:
+    """Between the making of its lock file and the lock, a sweep takes it for left behind: then another one is made."""
+    done = threading.Event()
+
+    def sweep_on() -> None:
+        while not done.is_set():
+            sweep(tmp_path)
+
+    sweeping = [threading.Thread(target=sweep_on) for _ in range(2)]
+    for thread in sweeping:
+        thread.start()
+    try:
+        for _ in range(150):
+            with OwnFiles(tmp_path) as files:
+                (files.path / "x").write_text("x")
+    finally:
+        done.set()
+        for thread in sweeping:
+            thread.join()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
