@@ -15,11 +15,15 @@ import click
 from redis import RedisError
 from rich.console import Console
 
+from agents.log_checks import LogInspector
 from app.errors import StateError
+from app.settings import Settings
+from app.topics import FACTS
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.progress import Progress
 from cli.verifier.stored import owners
+from tables.installation import InstallationLog
 from tables.rebuilds import Request, write_request
 from tables.redis_client import redis_client, redis_words
 from tables.views import Fence, ViewReader
@@ -35,10 +39,31 @@ POLL_S = 0.25
 def command(*, from_log: bool, wait: float) -> int:
     """Make sums, sections and index anew from the recipients, by the verdict rules of the settings."""
     settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    if from_log:
+        check_log(settings)
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
     except RedisError as error:
         raise StateError(redis_words(error, settings.redis)) from None
+
+
+def check_log(settings: Settings) -> None:
+    """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good."""
+    ends = LogInspector(settings.kafka).ends(FACTS, range(settings.partitions))
+    accepted = InstallationLog(settings.kafka).gaps()
+    short = {
+        partition: end.start
+        for partition, end in ends.items()
+        if end.start > 0
+        and not any(one.gap.position == 0 and one.gap.to >= end.start for one in accepted.get(partition, ()))
+    }
+    if short:
+        lacks = ", ".join(f"{partition} (below offset {start})" for partition, start in sorted(short.items()))
+        raise StateError(
+            f"topic {FACTS} no longer has the first records of partition {lacks}: they would be missing in what is "
+            "counted again. `reports rebuild` without --from-log makes everything anew from the recipients, and loses "
+            "nothing"
+        )
 
 
 async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:
