@@ -17,11 +17,15 @@ from redis import RedisError
 from redis.asyncio import Redis
 from rich.console import Console
 
+from agents.log_checks import LogInspector
 from app.errors import StateError
+from app.settings import Settings
+from app.topics import FACTS
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
+from tables.installation import InstallationLog
 from tables.presence import WORKERS, conditions_of
 from tables.rebuilds import Request, ask
 from tables.redis_client import redis_client, redis_words
@@ -41,10 +45,31 @@ def command(*, from_log: bool, wait: float) -> int:
     Runs on any host: the workers are asked through Redis.
     """
     settings = identify(load_settings()).settings
+    if from_log:
+        check_log(settings)
     try:
         return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
     except RedisError as error:
         raise StateError(redis_words(error, settings.redis)) from None
+
+
+def check_log(settings: Settings) -> None:
+    """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good."""
+    ends = LogInspector(settings.kafka).ends(FACTS, range(settings.partitions))
+    accepted = InstallationLog(settings.kafka).gaps()
+    short = {
+        partition: end.start
+        for partition, end in ends.items()
+        if end.start > 0
+        and not any(one.gap.position == 0 and one.gap.to >= end.start for one in accepted.get(partition, ()))
+    }
+    if short:
+        lacks = ", ".join(f"{partition} (below offset {start})" for partition, start in sorted(short.items()))
+        raise StateError(
+            f"topic {FACTS} no longer has the first records of partition {lacks}: they would be missing in what is "
+            "counted again. `reports rebuild` without --from-log makes everything anew from the recipients, and loses "
+            "nothing"
+        )
 
 
 async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:

@@ -51,7 +51,7 @@ def differences(settings: Settings) -> list[Difference]:
                 settings, topic, metadata.topics[topic], configs[topic], len(metadata.brokers)
             )
         return found + _beyond(client, settings, metadata)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise TryLater(1, kafka_words(error, settings.kafka)) from None
 
 

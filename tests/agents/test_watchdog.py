@@ -1,0 +1,40 @@
+"""When a worker stands still, and when it only has nothing to do."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+from agents.watchdog import Watchdog
+
+
+def watchdog(positions: dict[int, int], ends: dict[int, int | None], held: set[int]) -> Watchdog:
+    app: Any = SimpleNamespace(
+        rebalancing=False,
+        held=held,
+        assigned=lambda _: set(ends),
+        consumer=SimpleNamespace(highwater=lambda tp: ends[tp.partition]),
+    )
+    made = Watchdog(cast(Any, app), "facts", lambda: positions)
+    made.joined = True
+    made._look()
+    made._moved_at = 0.0
+    return made
+
+
+def stands_still(watched: Watchdog) -> bool:
+    watched._look()
+    return time.monotonic() - watched._moved_at > 60
+
+
+def test_behind_and_without_progress() -> None:
+    assert stands_still(watchdog({0: 5, 1: 5}, {0: 5, 1: 9}, set()))
+    assert stands_still(watchdog({0: 5}, {0: 5, 1: None}, set()))
+    assert not stands_still(watchdog({0: 5, 1: 9}, {0: 5, 1: 9}, set()))
+
+
+def test_what_is_set_aside_is_not_waited_for() -> None:
+    assert not stands_still(watchdog({1: 9}, {0: None, 1: 9}, {0}))
+    assert not stands_still(watchdog({}, {0: None, 1: None}, {0, 1}))
+    assert stands_still(watchdog({1: 5}, {0: None, 1: 9}, {0}))
