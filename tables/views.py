@@ -436,12 +436,16 @@ def rows_behind_ms(moved: Sequence[bytes | None], fences: Sequence[bytes | None]
     for last, since, fence in zip(moved[::2], moved[1::2], fences, strict=True):
         if last is None:
             continue
-        stands, wanted = fence_of(fence), fence_of(last)
-        assert wanted is not None
-        if stands is None or (stands.generation, stands.offset) < (wanted.generation, wanted.offset):
+        if fence is None or _place_of(fence) < _place_of(last):
             # Without a word since when, the part was lost in Redis.
             behind_ms = max(behind_ms, now_ms - int(since) if since is not None else LOST_MS)
     return behind_ms
+
+
+def _place_of(fence: bytes) -> tuple[int, int]:
+    """A campaign's fence of one partition → (generation, offset)."""
+    generation, _, offset = fence.partition(b":")
+    return int(generation), int(offset)
 
 
 def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours: bool) -> View | None:
