@@ -23,21 +23,20 @@ from typing import Final
 import click
 import msgspec
 
-from app.errors import StateError, TryLater
+from app.errors import StateError
 from app.facts import FACTS_VERSION, FactsRecord, encode
 from app.keys import secret_fingerprint
-from app.settings import PREFIX, Settings
+from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
 from cli.config import load_configuration
 from cli.foreign_log import Lost, key_anew, still_lost
+from cli.identity import identify
 from cli.import_ import source_of
 from cli.log_reader import LogReader, Stretch, headers_of
-from cli.log_writer import LogWriter, kafka_of
+from cli.log_writer import LogWriter
 from cli.moments import Moment
 from cli.progress import Progress
-from cli.topics import ensure_topics
-from tables.installation import InstallationLog
 
 POLL_S: Final = 0.1
 
@@ -95,23 +94,10 @@ def command(
     if until_ms is not None and until_ms <= from_ms:
         raise click.UsageError("--until must be later than --from")
     asked = Asked(from_ms=from_ms, until_ms=until_ms, org=org, source=source)
-    settings = msgspec.structs.replace(settings, kafka=kafka_of(settings))
-    _check(settings)
+    # With another secret the facts would be keyed by a foreign one once more.
+    settings = identify(settings, servers=("kafka",)).settings
     with LogReader(settings.kafka) as reader:
         return _renormalize(settings, reader, asked, accept_lost=accept_lost, wait_s=wait_s)
-
-
-def _check(settings: Settings) -> None:
-    ensure_topics(settings)
-    try:
-        installation = InstallationLog(settings.kafka).read()
-    except TryLater as error:
-        raise StateError(str(error)) from None
-    if installation is not None and installation.identity.secret != secret_fingerprint(settings.secret):
-        raise StateError(
-            f"{PREFIX}SECRET is not the installation's: set it (or {PREFIX}DATA to the data folder of the workers), "
-            "or the facts would be keyed by a foreign secret once more"
-        )
 
 
 def _renormalize(
