@@ -113,6 +113,7 @@ def test_an_erasure_before_after_and_amid_its_facts_counts_the_same(tmp_path: Pa
     }
     erasures = [erasure(campaign, address) for campaign in CAMPAIGNS for address in addresses[:10]]
     opens = [record(campaign, line) for campaign, line in facts.items()]
+    late = record("spring", [entry(f.CLICKED, START_MS, address=address) for address in addresses])
     orders = {
         "before": [[*erasures], [*opens]],
         "in one batch": [[opens[0], *erasures, opens[1]]],
@@ -124,18 +125,20 @@ def test_an_erasure_before_after_and_amid_its_facts_counts_the_same(tmp_path: Pa
         base = database(folder)
         for values in batches:
             base.apply(list(enumerate(values, base.next_offset)))
-        assert several(folder) == 400, order
+        assert several(folder, f.OPENED) == 400, order
+        base.apply([(base.next_offset, late)])
+        assert several(folder, f.CLICKED) == 400, f"{order}, and a late click"
         base.rebuild(base.meta.rules, "request", 2, lambda _: None)
-        assert several(folder) == 400, f"{order}, rebuilt"
+        assert (several(folder, f.OPENED), several(folder, f.CLICKED)) == (400, 400), f"{order}, rebuilt"
         base.close()
 
 
-def several(folder: Path) -> int:
+def several(folder: Path, kind: int) -> int:
     union = Union()
     with PartitionReader(folder / "p0") as reader:
         for campaign in CAMPAIGNS:
             key = keys.campaign_key(SECRET, ORG, campaign)
-            for sketch in reader.people(key, people.kind_of(f.OPENED, False), 0, 2**32):
+            for sketch in reader.people(key, people.kind_of(kind, False), 0, 2**32):
                 union.add(sketch)
     assert union.exact
     return union.count()
