@@ -1,7 +1,8 @@
 """Every refusal of the worker, and of what it needs, names a way out; here stands which test goes that way.
 
 What is said of one partition, and by whom, is tried without processes (`tests.agents.test_set_aside`,
-`tests.cli.test_accept_gap`, `tests.cli.test_topic_checks`, `tests.tables.test_redis_words`); what needs the whole, here.
+`tests.cli.test_accept_gap`, `tests.cli.test_topic_checks`, `tests.tables.test_redis_words`); what needs the whole,
+here.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ADVICE = {
     "gap in topic facts, partition {partition}: offset {position}": f"{ACCEPT}.test_a_trimmed_log",
     "topic facts, partition {partition}: {path} has counted": f"{ACCEPT}.test_a_log_that_lost_its_end",
     "topic facts, partition {partition}: the record at offset {offset} is none": f"{ACCEPT}.test_a_record_that_is_none",
-    "topic facts, partition {partition}: the record at offset {offset} is of a newer": "another version's worker counts it",
+    "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated": f"{ACCEPT}.test_a_recreated_topic",
     "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
     "the library for": "nobody has it but who installed without extras",
@@ -95,7 +96,12 @@ def test_each_refusal_has_a_test_that_follows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["api", "normalize", "aggregate", "lag", "dead list", "accept-gap --all --yes"]
+    "command",
+    [
+        *(pytest.param(role, marks=pytest.mark.long) for role in ("api", "normalize", "aggregate")),
+        "lag",
+        "dead list",
+    ],
 )
 def test_every_role_and_command_names_kafka_s_address(command: str, tmp_path: Path, redis_db: str) -> None:
     stack = Stack(tmp_path)
@@ -114,8 +120,7 @@ def test_every_role_and_command_names_kafka_s_address(command: str, tmp_path: Pa
             process.kill()
             process.wait(10)
     assert "Traceback" not in log.read_text()
-    if not command.startswith("accept"):  # nobody waits at a gap: it never asks Kafka
-        assert "127.0.0.1:9" in log.read_text()
+    assert "127.0.0.1:9" in log.read_text()
 
 
 def opened(first: int, count: int, campaign: str = "spring") -> list[dict[str, object]]:
@@ -156,7 +161,7 @@ def test_facts_deleted_on_a_broker_that_makes_topics(tmp_path: Path, monkeypatch
             roles = ("api", "normalize", "aggregate", "query")
 
             def going() -> bool:
-                """As their parent does: a role that has ended is started again. Whoever makes `facts`, it is as designed."""
+                """As their parent does: a role that has ended is started again. `facts` is as designed, or not there."""
                 for role in roles:
                     if not stack.is_alive(role):
                         stack.start(role)
@@ -215,7 +220,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 @pytest.mark.long
 def test_a_full_disk(tmp_path: Path) -> None:
-    """Row 18: "remove it" was said of a healthy database. Following the advice of now is to make room, and nothing else."""
+    """Row 18: "remove it" was said of a healthy database. The advice is to make room, and nothing else."""
     disk = tmp_path / "disk"
     with small_disk(disk, 256), Stack(tmp_path / "stack", PARTITIONS="2") as stack:
         stack.start_servers()
