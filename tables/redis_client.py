@@ -82,9 +82,9 @@ def redis_words(error: BaseException, url: str = "") -> str:
     """What an error of Redis means and what to do, in one line; never with a password."""
     said = " ".join(str(error).split())[:200]
     name = type(error).__name__
-    meaning = next((words for mark, words in _MEANINGS if mark in said or mark == name), None)
-    if meaning is None:
-        meaning = said or name
+    meaning = next(
+        (words for marks, words in _MEANINGS if any(m in said or m == name for m in marks)), said or name
+    )
     return f"Redis at {redis_address(url)}: {meaning}" if url else f"Redis: {meaning}"
 
 
@@ -94,39 +94,52 @@ def redis_address(url: str) -> str:
     return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
 
 
-_MEANINGS: Final = (
-    # Redis's own words (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors), then the
-    # client's classes. The first that fits counts.
+_CLUSTER: Final = "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"
+_MEANINGS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
+    # Redis' own words, and the names of the client's classes, which takes the first word off where it has a class for
+    # it (https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors). The first that fits counts.
     (
-        "OOM command",
+        ("OutOfMemoryError", "OOM command", "used memory >"),
         "it is out of memory and takes no writes: raise `maxmemory`, or move what else is in there",
     ),
     (
-        "MISCONF",
+        ("MISCONF",),
         "it can't write its own file to disk and takes no writes: make room on its disk, or see its log for the reason",
     ),
-    ("READONLY", "it is a read-only replica: name the primary in REPORTS_REDIS"),
-    ("CROSSSLOT", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
-    ("MOVED", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
-    ("cluster mode", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
-    ("CLUSTERDOWN", "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"),
-    ("DB index is out of range", "it has no such database: name another number in REPORTS_REDIS"),
-    ("NOAUTH", "it wants a password: put it into REPORTS_REDIS (redis://:PASSWORD@HOST:PORT/0)"),
+    (("ReadOnlyError", "READONLY"), "it is a read-only replica: name the primary in REPORTS_REDIS"),
     (
-        "Authentication required",
+        (
+            "ClusterCrossSlotError",
+            "MovedError",
+            "AskError",
+            "ClusterDownError",
+            "CROSSSLOT",
+            "MOVED",
+            "cluster mode",
+        ),
+        _CLUSTER,
+    ),
+    (("DB index is out of range",), "it has no such database: name another number in REPORTS_REDIS"),
+    (
+        ("NOAUTH", "Authentication required", "must be called with the client already authenticated"),
         "it wants a password: put it into REPORTS_REDIS (redis://:PASSWORD@HOST:PORT/0)",
     ),
-    ("WRONGPASS", "it refuses the user or password of REPORTS_REDIS"),
-    ("invalid password", "it refuses the user or password of REPORTS_REDIS"),
-    ("invalid username-password", "it refuses the user or password of REPORTS_REDIS"),
-    ("called without any password", "it has no password: take it out of REPORTS_REDIS"),
-    ("NOPERM", "the user of REPORTS_REDIS may not do that: allow it all commands on keys and channels cr:*"),
-    ("LOADING", "it is still reading its file: it answers in a moment"),
-    ("BUSY", "a script of somebody else holds it up: see its log"),
-    ("max number of clients", "it has no connection left: raise its `maxclients`"),
-    ("No connection available", "its connections are all in use"),
-    ("TimeoutError", "it does not answer in time"),
-    ("ConnectionError", "it can't be reached: see whether it runs, and REPORTS_REDIS"),
-    ("ConnectionRefusedError", "it can't be reached: see whether it runs, and REPORTS_REDIS"),
-    ("BusyLoadingError", "it is still reading its file: it answers in a moment"),
+    (("called without any password",), "it has no password: take it out of REPORTS_REDIS"),
+    (
+        ("WRONGPASS", "invalid password", "invalid username-password", "AuthenticationError"),
+        "it refuses the user or password of REPORTS_REDIS",
+    ),
+    (
+        ("NoPermissionError", "NOPERM"),
+        "the user of REPORTS_REDIS may not do that: allow it all commands on keys and channels cr:*",
+    ),
+    (("BusyLoadingError", "LOADING"), "it is still reading its file: it answers in a moment"),
+    (("BUSY Redis",), "somebody's script holds it up: see its log"),
+    (("max number of clients",), "it has no connection left: raise its `maxclients`"),
+    (("No connection available",), "its connections are all in use"),
+    (("TimeoutError",), "it does not answer in time"),
+    (
+        ("ConnectionError", "ConnectionRefusedError"),
+        "it can't be reached: see whether it runs, and REPORTS_REDIS",
+    ),
 )

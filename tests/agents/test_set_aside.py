@@ -168,6 +168,22 @@ async def test_a_bug_while_counting(world: World, monkeypatch: pytest.MonkeyPatc
     assert world.opens(0) == 5
 
 
+async def test_a_database_that_another_process_has_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once that one has ended it is counted by itself."""
+    await counted(world)
+    monkeypatch.setattr("agents.aggregate.LOCK_WAIT_S", 0.2)
+    other = open_database(world.state / "p0")
+    async with world.worker() as worker:
+        assert "is open in another process" in worker.conditions[SET_ASIDE].message
+        assert worker.aggregator.positions == {1: 5}
+        other.close()
+        os.utime(world.state / "p0" / "CURRENT")
+        await worker.settle()
+        assert worker.conditions == {}
+
+
 async def test_a_full_disk_stops_all_and_no_database_is_blamed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
