@@ -95,14 +95,14 @@ def test_reports_are_stale_while_redis_takes_no_writes(server: redis.Redis, redi
     """The workers can't say it: that would be a write."""
     positions = LogPositions("127.0.0.1:9", redis_db, 1)
     try:
-        assert positions.conditions(1_000) == []
+        assert positions.conditions() == []
         server.config_set("maxmemory", 1)
-        (said,) = positions.conditions(2_000)
-        (again,) = positions.conditions(3_000)
-        assert (said.code, said.since_ms, again.since_ms) == (REFUSES_WRITES, 2_000, 2_000)
+        (said,) = positions.conditions()
+        (again,) = positions.conditions()
+        assert (said.code, said.since_ms) == (REFUSES_WRITES, again.since_ms)
         assert "raise `maxmemory`" in said.message
         assert said.reason == "the report numbers can't be stored at the moment and stand still"
         server.config_set("maxmemory", 0)
-        assert positions.conditions(4_000) == []
+        assert positions.conditions() == []
     finally:
         positions.close()
