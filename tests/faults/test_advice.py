@@ -161,7 +161,7 @@ def test_facts_deleted_on_a_broker_that_makes_topics(tmp_path: Path, monkeypatch
             roles = ("api", "normalize", "aggregate", "query")
 
             def going() -> bool:
-                """As their parent does, roles that have ended are started again. `facts` is as designed, or not there."""
+                """Roles that have ended are started again, as by their parent. `facts` is as designed, or not there."""
                 for role in roles:
                     if not stack.is_alive(role):
                         stack.start(role)
