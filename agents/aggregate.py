@@ -37,7 +37,7 @@ from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import read_request
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.view_writer import ViewWriter
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,14 @@ class Aggregator:
         self._cache = RecipientCache(CACHED_RECIPIENTS)
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
-        redis = redis_client(settings.redis, timeout_s=2.0)
+        redis = redis_of(settings, timeout_s=2.0)
         self.conditions = Conditions()
         self.publisher = Publisher(
-            ViewWriter(redis), self.slot.member, settings.rules, self.conditions, fingerprints(settings, None)
+            ViewWriter(redis, settings.secret),
+            self.slot.member,
+            settings.rules,
+            self.conditions,
+            fingerprints(settings, None),
         )
 
     async def open(self, partitions: set[int]) -> None:

@@ -53,6 +53,7 @@ from app.topics import (
 from app.user_agents import look_up_agent
 from tables.conditions import Conditions
 from tables.places import open_places
+from tables.redis_client import redis_of
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +304,7 @@ def normalize_app(
     async def tell() -> None:
         await keep_running(
             tell_presence(
-                settings.redis,
+                redis_of(settings, timeout_s=2.0),
                 normalizer.slot.member,
                 settings.rules,
                 lambda: app.assigned(WEBHOOKS),

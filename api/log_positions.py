@@ -11,7 +11,6 @@ from concurrent.futures import wait
 from typing import Final
 
 import msgspec
-import redis
 from confluent_kafka import (
     Consumer,
     KafkaException,
@@ -23,6 +22,7 @@ from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
 from tables.presence import WORKERS, conditions_of
+from tables.redis_names import sync_client
 from tables.views import PARTITIONS, fence_of
 
 ASK_S: Final = 2.0
@@ -60,7 +60,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class LogPositions:
-    def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
+    def __init__(self, kafka: str, redis_url: str, partitions: int, installation: str = "") -> None:
         common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": kafka,
             "log_level": 2,
@@ -85,9 +85,7 @@ class LogPositions:
                 "fetch.error.backoff.ms": 50,
             }
         )
-        self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=ASK_S / 2, socket_connect_timeout=ASK_S / 2, protocol=2
-        )
+        self._redis = sync_client(redis_url, installation, timeout_s=ASK_S / 2)
         self._dead = DeadCount(common)
         self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
         self._keys += [(FACTS, p) for p in range(partitions)]

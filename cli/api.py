@@ -46,7 +46,7 @@ from cli.config import Missing, load_configuration, stored_secret
 from cli.identity import identify
 from cli.listening import BACKLOG, listen, raise_file_limit
 from cli.logs import set_up_logging
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.views import ViewReader
 
 log = logging.getLogger("reports.api")
@@ -143,9 +143,11 @@ def prepare(settings: Settings) -> tuple[Settings, Organisations, Missing]:
 def make_context(settings: Settings, organisations: Organisations) -> Context:
     """The process's shared parts; inside its event loop (the producer wants one)."""
     metrics = Metrics()
-    redis = redis_client(settings.redis)
+    redis = redis_of(settings)
     views = ViewReader(redis, settings.partitions)
-    lag = LagMonitor(LogPositions(settings.kafka, settings.redis, settings.partitions), metrics)
+    lag = LagMonitor(
+        LogPositions(settings.kafka, settings.redis, settings.partitions, settings.installation), metrics
+    )
     hub = LiveHub(redis, views, lag, metrics, secret=settings.secret, partitions=settings.partitions)
     producer = Producer(settings.kafka, max_message_bytes=settings.max_body + RECORD_OVERHEAD)
     return Context(

@@ -31,7 +31,7 @@ from cli.listening import listen, raise_file_limit
 from cli.logs import set_up_logging
 from tables.own_files import OwnFiles
 from tables.presence import Presence, presence
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.telling import take_back, tell
 
 GRACE_S: Final = 1
@@ -81,7 +81,7 @@ async def serve(settings: Settings, state: Path, sock: socket.socket, own_files:
     """Answers and announces until a signal."""
     partitions = Partitions(state, settings.secret, own_files)
     queries = QueryServer(partitions, settings.secret)
-    redis = redis_client(settings.redis)
+    redis = redis_of(settings)
     announcer = Announcer(redis, partitions, state, url_of(sock))
     config = uvicorn.Config(
         queries.app(),

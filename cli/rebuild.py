@@ -16,12 +16,13 @@ from redis import RedisError
 from rich.console import Console
 
 from app.errors import StateError
+from app.settings import Settings
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
 from tables.rebuilds import Request, write_request
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.views import Fence, ViewReader
 
 POLL_S = 0.25
@@ -36,18 +37,18 @@ def command(*, from_log: bool, wait: float) -> int:
     """Make sums, sections and index anew from the recipients, by the verdict rules of the settings."""
     settings = identify(load_settings()).settings
     try:
-        return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
+        return asyncio.run(_rebuild(settings, from_log, wait))
     except RedisError as error:
         raise StateError(f"Redis can't be read: {error}") from None
 
 
-async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:
-    redis = redis_client(url, timeout_s=5)
+async def _rebuild(settings: Settings, from_log: bool, wait_s: float) -> int:
+    redis = redis_of(settings, timeout_s=5)
     try:
         owned = await owners(redis)
         if not owned:
             raise StateError("no worker has owned a partition yet: start `reports aggregate`")
-        reader = ViewReader(redis, partitions)
+        reader = ViewReader(redis, settings.partitions)
         before = await reader.partition_offsets()
         request = Request(secrets.token_hex(8), from_log)
         folders = {Path(owner.state).parent for owner in owned.values()}

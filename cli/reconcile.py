@@ -21,6 +21,7 @@ from app.breakdown import row_name
 from app.contribution import METRICS, NOTHING, LinkClicks, contribution
 from app.errors import StateError
 from app.facts import CampaignKey, Fact, Identity, RecipientKey
+from app.settings import Settings
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
@@ -31,7 +32,7 @@ from tables import layout
 from tables.book import Book
 from tables.layout import CampaignRow
 from tables.reading import PartitionReader
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.sums import Sums
 
 SHOW_EVERY = 5_000
@@ -46,7 +47,7 @@ def command(campaign: str | None) -> int:
     """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
     settings = identify(load_settings()).settings
     try:
-        owned = asyncio.run(_owners(settings.redis))
+        owned = asyncio.run(_owners(settings))
     except RedisError as error:
         raise StateError(f"who owns which partition can't be read: {error}") from None
     if not owned:
@@ -64,8 +65,8 @@ def command(campaign: str | None) -> int:
     return show(result)
 
 
-async def _owners(url: str) -> dict[int, Owner]:
-    redis = redis_client(url, timeout_s=5)
+async def _owners(settings: Settings) -> dict[int, Owner]:
+    redis = redis_of(settings, timeout_s=5)
     try:
         return await owners(redis)
     finally:

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from app.settings import Settings
 from app.topics import FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.views import ViewReader
 
 TIMEOUT_S = 5.0
@@ -49,7 +49,7 @@ class Streams:
                 "client.id": "reports-positions",
             }
         )
-        self._redis_url = settings.redis
+        self._settings = settings
 
     def __enter__(self) -> Streams:
         return self
@@ -70,7 +70,7 @@ class Streams:
 
     async def facts(self) -> list[Position]:
         """Raises KafkaException or redis.RedisError."""
-        redis = redis_client(self._redis_url, timeout_s=TIMEOUT_S)
+        redis = redis_of(self._settings, timeout_s=TIMEOUT_S)
         try:
             fences = await ViewReader(redis, self._partitions).partition_offsets()
         finally:

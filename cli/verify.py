@@ -31,7 +31,7 @@ from cli.verifier.shown import Pages
 from cli.verifier.verdicts import Thresholds
 from cli.verifier.verification import Expected, compare_database, compare_views, expect
 from tables.places import open_places
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.views import SECTION_PARTITIONS, fence_of
 
 POLL_S = 0.25
@@ -83,7 +83,7 @@ async def _verify(
         settings.burst_links, settings.burst_ms, settings.click_after_ms, settings.open_after_ms
     )
     wanted = {campaign: expect(ledger, campaign, limits) for campaign in ledger.campaigns()}
-    redis = redis_client(settings.redis, timeout_s=10)
+    redis = redis_of(settings, timeout_s=10)
     try:
         ends = {position.partition: position.end for position in positions if position.topic == "facts"}
         owned = await stored.owners(redis)

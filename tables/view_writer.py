@@ -11,12 +11,15 @@ import msgspec
 from redis.exceptions import NoScriptError
 
 from app.facts import CampaignKey
+from tables.predecessor import forget_predecessor
 from tables.presence import WORKERS, Presence
+from tables.redis_names import InstallationRedis
 from tables.views import (
     DELAYS,
     FORMAT_NUMBER,
     NUMBERS,
     OWNERS,
+    TICK,
     Channel,
     DayPart,
     Delays,
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames.
+# KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames,
+# the channel.
 # ARGV: partition, generation, offset, org, campaign, campaign key,
 # as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the partition's old fields
 # where the generation is a new one).
@@ -63,7 +67,7 @@ if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
   redis.call('INCR', KEYS[5])
 end
 local version = redis.call('HINCRBY', KEYS[2], 'v', 1)
-redis.call('PUBLISH', 'cr:tick', ARGV[6] .. ':' .. version)
+redis.call('PUBLISH', KEYS[6], ARGV[6] .. ':' .. version)
 return version
 """
 
@@ -122,8 +126,10 @@ class Share(msgspec.Struct, kw_only=True):
 class ViewWriter:
     """The worker's side. All calls may raise `redis.RedisError`; nothing is lost by that, the caller tries again."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, secret: bytes = b"") -> None:
+        """`secret`: the installation's, by which what it left in Redis before keys carried its id is told."""
         self._redis = redis
+        self._secret = secret
 
     def encode(self, partition: int, fence: Fence, updates: Sequence[Update]) -> list[Call]:
         """Shares of campaigns as of `fence`, as the script takes them."""
@@ -241,6 +247,8 @@ class ViewWriter:
                     gone += await self._redis.unlink(*names)
                     names.clear()
             gone += await self._redis.unlink(*names, last)
+        if self._secret and isinstance(self._redis, InstallationRedis):
+            gone += await forget_predecessor(self._redis.everyone(), self._secret)
         return gone
 
     async def announce(
@@ -256,4 +264,4 @@ class ViewWriter:
 
 
 def _keys(written: str, campaign: CampaignKey, org: str) -> list[str]:
-    return [written, report_name(campaign), campaigns_name(org), names_name(org), renames_name(org)]
+    return [written, report_name(campaign), campaigns_name(org), names_name(org), renames_name(org), TICK]

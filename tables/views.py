@@ -1,7 +1,7 @@
 """The report numbers in Redis: absolute values per campaign and partition, each behind its own fence.
 
 Redis never holds the only copy. `tables.view_writer` writes, `ViewReader` here reads. The keys, P being a partition
-of topic `facts`:
+of topic `facts`, all of them under the installation's id (`tables.redis_names`):
 - `cr:epoch`               a random word: another one means that Redis was emptied
 - `cr:v3:partitions`       hash P → "generation:offset": all facts below the offset are in the views
 - `cr:v3:repairs`          hash P → token of the repair under way

@@ -16,11 +16,13 @@ from tables import telling as telling_module
 from tables.conditions import Conditions
 from tables.layout import LAYOUT_VERSION
 from tables.presence import WORKERS, Presence, product_version
+from tables.redis_client import redis_client
 
 
 @contextlib.asynccontextmanager
 async def telling(url: str, held: set[int], conditions: Conditions) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(tell_presence(url, "parser", Rules(burst_links=5), lambda: held, conditions))
+    telling = tell_presence(redis_client(url), "parser", Rules(burst_links=5), lambda: held, conditions)
+    task = asyncio.create_task(telling)
     try:
         yield task
     finally:
