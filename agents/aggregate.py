@@ -45,7 +45,7 @@ from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import Request, asked, read_request, write_request
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.view_writer import ViewWriter
 
@@ -82,8 +82,8 @@ class Aggregator:
         self._inspector = LogInspector(settings.kafka)
         self._inspector.check_session_timeout(settings)
         self._installation = InstallationLog(settings.kafka)
-        self.redis = redis_client(settings.redis, timeout_s=2.0)
-        self._writer = ViewWriter(self.redis)
+        self.redis = redis_of(settings, timeout_s=2.0)
+        self._writer = ViewWriter(self.redis, settings.secret)
         self.conditions = Conditions(clock.seconds)
         self.aside = SetAside(state, self.conditions)
         self.publisher = Publisher(

@@ -54,7 +54,7 @@ from tables.background import Background
 from tables.conditions import Conditions
 from tables.kafka_clients import client_settings
 from tables.places import open_places
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 
 log = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     clock = measured_clock(settings.redis)
     normalizer = Normalizer(settings, organisations, clock)
     background = Background(normalizer.conditions, wall=clock.seconds)
-    redis = redis_client(settings.redis, timeout_s=2.0)
+    redis = redis_of(settings, timeout_s=2.0)
     app = create_app(
         NORMALIZE_GROUP, settings, instance_id=f"normalize-{normalizer.slot.member}",
         datadir=str(Path(settings.data) / "normalize" / "faust"),

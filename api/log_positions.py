@@ -33,6 +33,7 @@ from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
+from tables.redis_names import sync_client
 from tables.views import OWNERS, PARTITIONS, Owner, fences_of
 
 ASK_S: Final = 2.0
@@ -88,9 +89,9 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class LogPositions:
-    def __init__(self, kafka: str, redis_url: str, partitions: int) -> None:
+    def __init__(self, kafka: str, redis_url: str, partitions: int, installation: str = "") -> None:
         self._common = client_settings(kafka, "reports-lag")
-        self._kafka, self._redis_url = kafka, redis_url
+        self._kafka, self._redis_url, self._installation = kafka, redis_url, installation
         self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
         self._keys += [(FACTS, p) for p in range(partitions)]
         self._open()
@@ -116,9 +117,7 @@ class LogPositions:
                 "fetch.error.backoff.ms": 50,
             }
         )
-        self._redis = redis.Redis.from_url(
-            self._redis_url, socket_timeout=ASK_S / 2, socket_connect_timeout=ASK_S / 2, protocol=2
-        )
+        self._redis = sync_client(self._redis_url, self._installation, timeout_s=ASK_S / 2)
         self._dead = DeadCount(common)
         self._times: dict[Key, tuple[int, int]] = {}
         self._dead_begin: tuple[float, int] | None = None

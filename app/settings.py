@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of a webhook's body, after decompression. 5,000 events of 1 KiB."""
     secret: bytes = b""
     """Keys the recipient hashes, signs cookies and links; never empty once `cli/config.py` has loaded it."""
+    installation: str = ""
+    """Its id, under which its keys in Redis stand; not set by anybody but `cli/identity.py`, as it finds it."""
     kafka_port: int = 0
     redis_port: int = 0
     session_timeout_s: float = 10.0

@@ -21,7 +21,7 @@ from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import FIRST_DAY, summary_of
 from cli.traffic.client import Connection, address_of
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.view_writer import Update, ViewWriter
 from tables.views import Fence, Labels
 from tests.support.stack import Stack
@@ -47,7 +47,7 @@ def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
         settings = stack.install()
-        asyncio.run(_publish(stack.redis_url, settings))
+        asyncio.run(_publish(settings))
         stack.start("api")
         stack.start("normalize")
         stack.start("aggregate")
@@ -55,8 +55,8 @@ def run(folder: Path) -> list[Figure]:
         return [asyncio.run(_figure(stack, what, query)) for what, query in ASKED.items()]
 
 
-async def _publish(url: str, settings: Settings) -> None:
-    redis = redis_client(url, timeout_s=10)
+async def _publish(settings: Settings) -> None:
+    redis = redis_of(settings, timeout_s=10)
     writer = ViewWriter(redis)
     chance = random.Random(7)
     summary = summary_of(RECIPIENTS // settings.partitions)

@@ -19,7 +19,7 @@ from app.keys import campaign_key
 from app.settings import Settings
 from bench.figure import Figure
 from bench.large import CITIES, DAYS, LINKS, Campaign, Numbers
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.view_writer import ViewWriter
 from tables.views import NUMBERS, SECTIONS, Fence
 from tests.api.browser import Tab, browsing
@@ -59,7 +59,7 @@ def run(folder: Path) -> list[Figure]:
 async def _measure(stack: Stack, settings: Settings, campaign: Campaign, folder: Path) -> list[Figure]:
     chance = random.Random(7)
     shares = [Numbers(RECIPIENTS // settings.partitions, chance) for _ in range(settings.partitions)]
-    redis = redis_client(stack.redis_url)
+    redis = redis_of(settings)
     writer = ViewWriter(redis)
 
     async def publish(partition: int, offset: int) -> None:

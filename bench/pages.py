@@ -34,7 +34,7 @@ from tables import paging
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.view_writer import ViewWriter
 from tables.views import PARTITIONS, SECTION_PARTITIONS
 from tests.support.stack import Stack
@@ -176,8 +176,8 @@ def _open(folder: Path, settings: Settings, partition: int) -> PartitionDatabase
     return PartitionDatabase(folder / f"p{partition}", meta, settings.secret, RecipientCache(20_000))
 
 
-async def _publish(folder: Path, settings: Settings, url: str) -> None:
-    redis = redis_client(url, timeout_s=5)
+async def _publish(folder: Path, settings: Settings) -> None:
+    redis = redis_of(settings, timeout_s=5)
     publisher = Publisher(ViewWriter(redis), "bench-0")
     databases = [_open(folder, settings, partition) for partition in range(settings.partitions)]
     for database in databases:
@@ -205,7 +205,7 @@ def run(folder: Path) -> list[Figure]:
         with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
             pool.starmap(_count, [(state, settings, share) for share in range(PROCESSES)], chunksize=1)
         filled_s = time.monotonic() - began
-        asyncio.run(_publish(state, settings, stack.redis_url))
+        asyncio.run(_publish(state, settings))
         stack.start("api")
         stack.start("query")
         stack.wait_ready()

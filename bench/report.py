@@ -19,7 +19,7 @@ from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.large import CITIES, DAYS, LINKS, Campaign, Numbers
 from cli.traffic.client import Connection, address_of
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.view_writer import ViewWriter
 from tables.views import Fence, report_name, sections_name
 from tests.support.stack import Stack
@@ -33,7 +33,7 @@ def run(folder: Path) -> list[Figure]:
     with Stack(folder / "stack") as stack:
         stack.start_servers()
         settings = stack.install()
-        sizes = asyncio.run(_publish(stack.redis_url, settings))
+        sizes = asyncio.run(_publish(settings))
         stack.start("api")
         stack.start("normalize")
         stack.start("aggregate")
@@ -62,9 +62,9 @@ def run(folder: Path) -> list[Figure]:
     ]  # fmt: skip
 
 
-async def _publish(url: str, settings: Settings) -> dict[str, int]:
+async def _publish(settings: Settings) -> dict[str, int]:
     """Writes both campaigns' views; their bytes in Redis."""
-    redis = redis_client(url)
+    redis = redis_of(settings)
     writer = ViewWriter(redis)
     chance = random.Random(7)
     sizes = {}

@@ -55,7 +55,7 @@ def run(folder: Path) -> list[Figure]:
         state.mkdir(parents=True)
         with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
             pool.starmap(_count, [(state, settings, share) for share in range(PROCESSES)], chunksize=1)
-        asyncio.run(_publish(state, settings, stack.redis_url))
+        asyncio.run(_publish(state, settings))
         stack.start("api")
         stack.start("query")
         stack.wait_ready()

@@ -44,7 +44,7 @@ from cli.listening import BACKLOG, listen, raise_file_limit
 from cli.role_configuration import RoleConfiguration, begin_role
 from tables.background import Background
 from tables.conditions import Conditions
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.views import ViewReader
 
@@ -143,9 +143,9 @@ def make_context(settings: Settings, organisations: Organisations, clock: RedisC
     background = Background(
         conditions, lambda name: metrics.background_restarts.labels(name).inc(), wall=clock.seconds
     )
-    redis = redis_client(settings.redis)
+    redis = redis_of(settings)
     views = ViewReader(redis, settings.partitions)
-    positions = LogPositions(settings.kafka, settings.redis, settings.partitions)
+    positions = LogPositions(settings.kafka, settings.redis, settings.partitions, settings.installation)
     lag = LagMonitor(positions, metrics, background, clock=clock.seconds)
     hub = LiveHub(
         redis, views, lag, metrics, background, secret=settings.secret, partitions=settings.partitions

@@ -18,14 +18,13 @@ from app.erasure import erased_records
 from app.errors import StateError
 from app.esps.limits import address_problem
 from app.facts import encode
-from app.keys import campaign_key
 from app.organisations import Organisations
-from app.settings import PREFIX, Settings
+from app.settings import Settings
 from app.topics import FACTS
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.log_writer import LogWriter
-from tables.redis_client import redis_client, redis_words
+from tables.redis_client import redis_of, redis_words
 from tables.views import ViewReader
 
 
@@ -80,21 +79,15 @@ def org_of(organisations: Organisations, named: str | None) -> str:
 
 
 async def _campaigns(settings: Settings, org: str) -> list[str]:
-    """Raises StateError where not all of them are known, or the secret is not the one that they were counted with."""
-    redis = redis_client(settings.redis, timeout_s=5)
+    """Raises StateError where not all of them are known."""
+    redis = redis_of(settings, timeout_s=5)
     try:
         views = ViewReader(redis, settings.partitions)
         names = await views.every_campaign(org)
         if names is None:
             raise StateError(
-                "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs (with "
-                f"{PREFIX}PARTITIONS={settings.partitions}), and erase again in a moment"
-            )
-        # Keys of another secret would be those of nobody, and nothing would be erased.
-        if names and await views.versions([campaign_key(settings.secret, org, names[0])]) == [None]:
-            raise StateError(
-                f"{PREFIX}SECRET is not the one that the workers count with: set theirs (or {PREFIX}DATA to their "
-                "data folder) and erase again"
+                "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs, and erase "
+                "again in a moment"
             )
         return names
     finally:

@@ -40,7 +40,7 @@ from tables import exports
 from tables.csv_output import CsvOutput, write_all
 from tables.exports import Asked
 from tables.moments import Moment, small_cache
-from tables.redis_client import redis_client, redis_words
+from tables.redis_client import redis_of, redis_words
 from tables.sorting import Sorter
 
 _LINK_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -255,7 +255,7 @@ def _target(path: Path | None) -> Iterator[int]:
 def _paths(settings: Settings) -> dict[int, Path]:
     """The databases of all partitions. Raises StateError where one isn't on this machine."""
     try:
-        owned = asyncio.run(_owners(settings.redis))
+        owned = asyncio.run(_owners(settings))
     except RedisError as error:
         raise StateError(
             f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
@@ -273,8 +273,8 @@ def _paths(settings: Settings) -> dict[int, Path]:
     return paths
 
 
-async def _owners(url: str) -> dict[int, Owner]:
-    redis = redis_client(url, timeout_s=5)
+async def _owners(settings: Settings) -> dict[int, Owner]:
+    redis = redis_of(settings, timeout_s=5)
     try:
         return await owners(redis)
     finally:

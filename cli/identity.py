@@ -125,7 +125,9 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
     ensure_topics(settings)
     if home and installation.topics is None:
         _say_topics(settings.kafka, topic)
-    return Identified(msgspec.structs.replace(settings, secret=secret), identity, new, home)
+    return Identified(
+        msgspec.structs.replace(settings, secret=secret, installation=identity.id), identity, new, home
+    )
 
 
 def _make_or_adopt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import click
+import msgspec
 from confluent_kafka import KafkaException
 from redis import RedisError
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from app.errors import StateError
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import known_identity
 from cli.streams import Position, Streams
 from tables.kafka_clients import kafka_words
 from tables.redis_client import redis_words
@@ -26,6 +28,7 @@ EVERY_S = 1.0
 def command(*, follow: bool) -> int:
     """Show the stream lag per topic and partition."""
     settings = wait_for_addresses(load_settings(), timeout_s=5.0)
+    settings = msgspec.structs.replace(settings, installation=known_identity(settings).id)
     try:
         with Streams(settings) as streams:
             asyncio.run(_show(streams, follow=follow))

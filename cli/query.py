@@ -33,7 +33,7 @@ from tables.background import Background
 from tables.conditions import Conditions
 from tables.own_files import OwnFiles
 from tables.presence import Presence, presence
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.telling import take_back, tell
 
@@ -88,7 +88,7 @@ async def serve(
     background = Background(conditions, wall=clock.seconds)
     partitions = Partitions(state, settings.secret, own_files)
     queries = QueryServer(partitions, settings.secret, leashed(signal.SIGKILL, [*COMMAND]))
-    redis = redis_client(settings.redis)
+    redis = redis_of(settings)
     announcer = Announcer(redis, partitions, state, url_of(sock), clock=clock)
     config = uvicorn.Config(
         queries.app(),

@@ -28,7 +28,7 @@ from cli.verifier.stored import owners
 from tables.installation import InstallationLog
 from tables.presence import WORKERS, conditions_of
 from tables.rebuilds import Request, ask
-from tables.redis_client import redis_client, redis_words
+from tables.redis_client import redis_of, redis_words
 from tables.views import NUMBERS, SECTIONS, Fence, fences_of
 
 POLL_S = 0.25
@@ -48,7 +48,7 @@ def command(*, from_log: bool, wait: float) -> int:
     if from_log:
         check_log(settings)
     try:
-        return asyncio.run(_rebuild(settings.redis, settings.partitions, from_log, wait))
+        return asyncio.run(_rebuild(settings, from_log, wait))
     except RedisError as error:
         raise StateError(redis_words(error, settings.redis)) from None
 
@@ -72,14 +72,14 @@ def check_log(settings: Settings) -> None:
         )
 
 
-async def _rebuild(url: str, partitions: int, from_log: bool, wait_s: float) -> int:
-    redis = redis_client(url, timeout_s=5)
+async def _rebuild(settings: Settings, from_log: bool, wait_s: float) -> int:
+    redis = redis_of(settings, timeout_s=5)
     try:
         if not await owners(redis):
             raise StateError("no worker has owned a partition yet: start `reports aggregate`")
         before = await _positions(redis)
         await ask(redis, Request(secrets.token_hex(8), from_log))
-        return await _wait(redis, before, partitions, wait_s) if wait_s else 0
+        return await _wait(redis, before, settings.partitions, wait_s) if wait_s else 0
     finally:
         await redis.aclose()
 

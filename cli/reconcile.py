@@ -26,7 +26,7 @@ from app.errors import StateError
 from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
 from app.fold import log_key, place_of
 from app.keys import secret_fingerprint
-from app.settings import PREFIX
+from app.settings import PREFIX, Settings
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
@@ -38,7 +38,7 @@ from tables.book import Book
 from tables.layout import CampaignRow
 from tables.people import PeopleOf
 from tables.reading import PartitionReader
-from tables.redis_client import redis_client, redis_words
+from tables.redis_client import redis_of, redis_words
 from tables.sketches import Sketch
 from tables.sums import Sums
 
@@ -54,7 +54,7 @@ def command(campaign: str | None) -> int:
     """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
     settings = identify(load_settings()).settings
     try:
-        owned = asyncio.run(_owners(settings.redis))
+        owned = asyncio.run(_owners(settings))
     except RedisError as error:
         raise StateError(
             f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
@@ -74,8 +74,8 @@ def command(campaign: str | None) -> int:
     return show(result)
 
 
-async def _owners(url: str) -> dict[int, Owner]:
-    redis = redis_client(url, timeout_s=5)
+async def _owners(settings: Settings) -> dict[int, Owner]:
+    redis = redis_of(settings, timeout_s=5)
     try:
         return await owners(redis)
     finally:

@@ -18,7 +18,7 @@ from agents.log_checks import LogInspector
 from app.settings import Settings
 from app.topics import FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.kafka_clients import client_settings
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.views import ViewReader
 
 TIMEOUT_S = 5.0
@@ -52,7 +52,7 @@ class Streams:
                 "enable.auto.commit": False,
             }
         )
-        self._redis_url = settings.redis
+        self._settings = settings
         self._inspector = LogInspector(settings.kafka)
 
     def __enter__(self) -> Streams:
@@ -74,7 +74,7 @@ class Streams:
 
     async def facts(self) -> list[Position]:
         """Raises KafkaException, TryLater or redis.RedisError."""
-        redis = redis_client(self._redis_url, timeout_s=TIMEOUT_S)
+        redis = redis_of(self._settings, timeout_s=TIMEOUT_S)
         try:
             fences = await ViewReader(redis, self._partitions).partition_offsets()
         finally:

@@ -34,7 +34,7 @@ from cli.verifier.verdicts import Thresholds
 from cli.verifier.verification import Expected, compare_database, compare_views, expect
 from tables.kafka_clients import kafka_words
 from tables.places import open_places
-from tables.redis_client import redis_client, redis_words
+from tables.redis_client import redis_of, redis_words
 from tables.views import SECTION_PARTITIONS, fence_of
 
 POLL_S = 0.25
@@ -89,7 +89,7 @@ async def _verify(
     erased = await asyncio.to_thread(erasures.read_erased, settings.kafka, ends)
     ledger.erased = erasures.of_ledger(ledger, erased, settings.secret)
     wanted = {campaign: expect(ledger, campaign, limits) for campaign in ledger.campaigns()}
-    redis = redis_client(settings.redis, timeout_s=10)
+    redis = redis_of(settings, timeout_s=10)
     try:
         owned = await stored.owners(redis)
         await wait_for_sections(redis, ends, timeout_s)

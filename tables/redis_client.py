@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.settings import Settings
+from tables.redis_names import InstallationRedis
 
 TIMEOUT_S: Final = 0.8
 """Two attempts (the second one finds a connection that broke while idle) end within the two seconds a reader waits."""
@@ -59,8 +62,14 @@ _OURS: Final[dict[type[Any], type[AbstractConnection]]] = {
 }
 
 
-def redis_client(url: str, *, timeout_s: float = TIMEOUT_S) -> Redis:
-    """Connects when first used, so that a process starts without Redis.
+def redis_of(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> InstallationRedis:
+    """The installation's part of its Redis."""
+    return redis_client(settings.redis, installation=settings.installation, timeout_s=timeout_s)
+
+
+def redis_client(url: str, *, installation: str = "", timeout_s: float = TIMEOUT_S) -> InstallationRedis:
+    """Connects when first used, so that a process starts without Redis. `installation`: whose keys it sees
+    (`tables.redis_names`); empty: all, as they are.
 
     One lost connection is made up for; then `redis.RedisError` is raised."""
     pool = BlockingConnectionPool.from_url(
@@ -75,7 +84,9 @@ def redis_client(url: str, *, timeout_s: float = TIMEOUT_S) -> Redis:
         protocol=2,
     )
     pool.connection_class = _OURS[pool.connection_class]
-    return Redis.from_pool(pool)
+    client = cast(InstallationRedis, InstallationRedis.from_pool(pool))
+    client.installation = installation
+    return client
 
 
 def redis_words(error: BaseException, url: str = "") -> str:

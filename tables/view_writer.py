@@ -11,7 +11,9 @@ import msgspec
 from redis.exceptions import NoScriptError
 
 from app.facts import CampaignKey
+from tables.predecessor import forget_predecessor
 from tables.presence import WORKERS, Presence
+from tables.redis_names import PREFIX, InstallationRedis
 from tables.views import (
     DELAYS,
     FORMAT_NUMBER,
@@ -20,6 +22,7 @@ from tables.views import (
     PARTITIONS,
     SECTION_PARTITIONS,
     SECTIONS,
+    TICK,
     TOPICS,
     Channel,
     DayPart,
@@ -46,9 +49,9 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 
 # KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames,
-# the positions of the channel, the sections. ARGV: partition, generation, offset, org, campaign, campaign key,
-# as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the partition's old fields
-# where the generation is a new one).
+# positions of what is published together, the sections, the channel of ticks. ARGV: partition, generation, offset, org,
+# campaign, campaign key, as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the
+# partition's old fields where the generation is a new one).
 _PUBLISH: Final = """
 local function older(one, other)
   local g, o = string.match(one, '^(%d+):(%d+)$')
@@ -88,7 +91,7 @@ if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
   redis.call('INCR', KEYS[5])
 end
 local version = redis.call('HINCRBY', KEYS[2], 'v', 1)
-redis.call('PUBLISH', 'cr:tick', ARGV[6] .. ':' .. version)
+redis.call('PUBLISH', KEYS[8], ARGV[6] .. ':' .. version)
 return version
 """
 
@@ -125,7 +128,7 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return ARGV[3]
 """
 
-# KEYS: a report or the sections of a campaign. ARGV: partition, generation, prefix of the topic's names. Deletes the
+# KEYS: a report or the sections of a campaign, prefix of the topic's names. ARGV: partition, generation. Deletes the
 # partition's share if it is of an older generation, and the campaign with its last share.
 _SWEEP: Final = """
 local p, gen = ARGV[1], tonumber(ARGV[2])
@@ -146,9 +149,9 @@ if left > 0 then
 end
 redis.call('DEL', KEYS[1])
 if who[3] and who[1] then
-  redis.call('ZREM', ARGV[3] .. 'campaigns:' .. who[1], who[2])
-  if redis.call('HDEL', ARGV[3] .. 'names:' .. who[1], who[2]) > 0 then
-    redis.call('INCR', ARGV[3] .. 'renames:' .. who[1])
+  redis.call('ZREM', KEYS[2] .. 'campaigns:' .. who[1], who[2])
+  if redis.call('HDEL', KEYS[2] .. 'names:' .. who[1], who[2]) > 0 then
+    redis.call('INCR', KEYS[2] .. 'renames:' .. who[1])
   end
 end
 return 1
@@ -205,8 +208,10 @@ class Begun(NamedTuple):
 class ViewWriter:
     """The worker's side. All calls may raise `redis.RedisError`; nothing is lost by that, the caller tries again."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, secret: bytes = b"") -> None:
+        """`secret`: the installation's, by which what it left in Redis before keys carried its id is told."""
         self._redis = redis
+        self._secret = secret
 
     def encode(self, partition: int, fence: Fence, updates: Sequence[Update]) -> list[Call]:
         """Shares of campaigns as of `fence`, as the script takes them."""
@@ -322,7 +327,7 @@ class ViewWriter:
         gone = 0
         async for names in self._names(prefix + kind + "*"):
             commands: list[Command] = [
-                ("sweep", [name], [partition, fence.generation, prefix]) for name in names
+                ("sweep", [name, prefix], [partition, fence.generation]) for name in names
             ]
             gone += sum(await self._run(commands))
         return gone
@@ -348,9 +353,11 @@ class ViewWriter:
             last = prefix + "partitions"
             if await self._redis.exists(last):
                 async for names in self._names(prefix + "*"):
-                    if some := [name for name in names if name != last]:
+                    if some := [name for name in names if not name.endswith(last.removeprefix(PREFIX))]:
                         gone += await self._redis.unlink(*some)
                 gone += await self._redis.unlink(last)
+        if self._secret and isinstance(self._redis, InstallationRedis):
+            gone += await forget_predecessor(self._redis.everyone(), self._secret)
         return gone
 
     async def forget_older_topics(self, topic: str, partitions: int) -> int:
@@ -391,4 +398,5 @@ def _keys(written: str, topic: str, campaign: CampaignKey, org: str, channel: Ch
         renames_name(topic, org),
         channel.positions,
         sections_name(topic, campaign),
+        TICK,
     ]

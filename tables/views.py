@@ -1,7 +1,7 @@
 """The report numbers in Redis: absolute values per campaign and partition, each behind its own fence.
 
 Redis never holds the only copy. `tables.view_writer` writes, `ViewReader` here reads. The keys, P being a partition
-of topic `facts` and T Kafka's id of that topic:
+of topic `facts` and T Kafka's id of that topic, all of them under the installation's id (`tables.redis_names`):
 - `cr:epoch`               a random word: another one means that Redis was emptied
 - `cr:v4:partitions`       hash P → position "generation:offset:T": all facts of T below the offset are in the views;
   ":N" behind it while a publication that takes several steps is under way

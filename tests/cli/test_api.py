@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
+from tables.redis_client import redis_client
 from tests.api import serving
 from tests.api.serving import bearer
 from tests.support.processes import wait_until
@@ -38,6 +38,7 @@ class Process:
         self.config = folder / "reports.toml"
         self.config.write_text(CONFIG)
         self.log = folder / "log"
+        self.data = folder / "data"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("REPORTS_")}
         environ = clean | {
             "REPORTS_KAFKA": kafka,
@@ -152,7 +153,8 @@ def test_configuration_is_read_anew_and_a_bad_one_refused(process: Process) -> N
 
 async def test_it_ends_in_time_with_streams_and_half_a_body(process: Process, redis_db: str) -> None:
     address = await asyncio.to_thread(process.address)
-    redis = Redis.from_url(redis_db)
+    installation = (process.data / "installation").read_text().strip()
+    redis = redis_client(redis_db, installation=installation)
     worker = serving.Worker(redis)
     await worker.ready()
     await worker.publish("spring", sent=10)

@@ -17,6 +17,7 @@ from cli.config import load_configuration
 from cli.erase import org_of
 from cli.main import run
 from tables.reading import PartitionReader
+from tables.redis_names import sync_client
 from tests.support.stack import TWO_ORGS, Stack
 
 GONE, STAYS, LATER = "Gone.Person@example.com", "stays@example.com", "late@example.com"
@@ -99,7 +100,7 @@ def everything(stack: Stack) -> list[tuple[str, bytes]]:
             found += [
                 (f"{path.name} {family}", name + b"\0" + value) for family, name, value in reader.everything()
             ]
-    with stack.redis_client() as redis:
+    with sync_client(stack.redis_url, "", timeout_s=5) as redis:
         for key in redis.keys("*"):
             kind = redis.type(key)
             if kind == b"hash":
@@ -159,7 +160,7 @@ def test_nowhere_any_more_and_every_number_as_before(stack: Stack) -> None:
     theirs = {campaign: whole(stack, campaign, "globex") for campaign in CAMPAIGNS}
     assert before["spring"]["summary"]["sent"] == 2
     where = holders(stack, GONE)
-    assert any(name.startswith("cr:v3:sections:") for name in where)
+    assert any(":v3:sections:" in name for name in where)
     assert {name.split()[1] for name in where if " " in name} == {"default", "recipients", "log", "index"}
     listed = items(stack, "without them", "recipients")
 
@@ -264,12 +265,14 @@ def test_what_the_command_says_when_it_cannot(
     monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
     assert "ADDRESS: is empty" in said("-", "--org", "acme", status=2)
     monkeypatch.setenv("REPORTS_SECRET", "another secret than the stack has")
-    assert "REPORTS_SECRET is not the one" in said("nobody@example.com", "--org", "acme", status=3)
+    assert "REPORTS_SECRET is not the secret of installation" in said(
+        "nobody@example.com", "--org", "acme", status=3
+    )
     monkeypatch.delenv("REPORTS_SECRET")
     monkeypatch.setenv("REPORTS_PARTITIONS", "7")
     assert "REPORTS_PARTITIONS=8" in said("nobody@example.com", "--org", "acme", status=3)
     monkeypatch.setenv("REPORTS_PARTITIONS", "9")
-    assert "reports aggregate" in said("nobody@example.com", "--org", "acme", status=3)
+    assert "REPORTS_PARTITIONS=8" in said("nobody@example.com", "--org", "acme", status=3)
     monkeypatch.delenv("REPORTS_PARTITIONS")
     monkeypatch.setenv("REPORTS_REDIS", "redis://127.0.0.1:9/0")
     assert "Redis, which knows the campaigns, can't be read" in said(

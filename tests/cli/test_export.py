@@ -14,20 +14,23 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from app import facts as f
 from app import keys
 from app.facts import FactsRecord, encode
 from app.items import EVENT_FIELDS, RECIPIENT_FIELDS
 from app.sections import link_id
+from cli.config import load_settings
+from cli.identity import identify
 from cli.main import run
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
+from tables.redis_names import sync_client
 from tables.views import OWNERS, Owner
 from tests.api.reading import MINUTE_MS, START_MS
 from tests.support.facts import entry
+from tests.support.kafka import delete_topics
 from tests.support.processes import ROOT, wait_until
 
 SECRET = "a secret of the tests"
@@ -44,18 +47,20 @@ timezone = "UTC"
 class Place:
     """An installation: databases, who owns them, and the environment of commands."""
 
-    def __init__(self, folder: Path, redis_url: str) -> None:
+    def __init__(self, folder: Path, kafka: str, redis_url: str) -> None:
         self.folder = folder
         self.state = folder / "data" / "state"
         (self.state / "slots").mkdir(parents=True)
         (self.state / "slots" / "id").write_text("thisfolder\n")
         (folder / "reports.toml").write_text(CONFIG)
         self.environ = {
-            "REPORTS_REDIS": redis_url, "REPORTS_KAFKA": "127.0.0.1:9", "REPORTS_SECRET": SECRET,
+            "REPORTS_REDIS": redis_url, "REPORTS_KAFKA": kafka, "REPORTS_SECRET": SECRET,
             "REPORTS_PARTITIONS": str(PARTITIONS), "REPORTS_DATA": str(folder / "data"),
             "REPORTS_CONFIG": str(folder / "reports.toml"),
         }  # fmt: skip
-        self.redis = redis.Redis.from_url(redis_url)
+        delete_topics(kafka)
+        settings = identify(load_settings(self.environ)).settings
+        self.redis = sync_client(redis_url, settings.installation, timeout_s=5)
         cache = RecipientCache(1_000)
         fingerprint = keys.secret_fingerprint(SECRET.encode())
         self.databases = {
@@ -109,8 +114,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    made = Place(tmp_path, redis_db)
+def place(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    made = Place(tmp_path, kafka, redis_db)
     for name, value in made.environ.items():
         monkeypatch.setenv(name, value)
     yield made

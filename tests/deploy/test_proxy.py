@@ -18,8 +18,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
+from tables.redis_client import redis_of
 from tests.api import serving
 from tests.support import locks, samples
 from tests.support.processes import ROOT
@@ -268,7 +268,7 @@ def test_http_2_is_spoken(proxy: Proxy) -> None:
 
 
 async def test_an_event_stream_comes_at_once_and_as_it_is(proxy: Proxy) -> None:
-    redis = Redis.from_url(proxy.stack.redis_url)
+    redis = redis_of(proxy.stack.configuration()[0])
     worker = serving.Worker(redis)
     await worker.ready()
     await worker.publish("spring", sent=10, opened=1)

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from app.topics import DEAD, FACTS, INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.redis_names import sync_client
 from tests.support.stack import TWO_ORGS, Stack
 
 ROLES = ("api", "normalize", "aggregate", "query")
@@ -214,3 +215,13 @@ def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) 
         done = stack.run("dead", "replay", "--reason", "unknown source")
         assert done.returncode == 0, done.stdout
         stack.wait_for(lambda: stack.summary("extra").get("delivered") == 1, 30, "the replayed one")
+
+
+def test_all_that_stands_in_redis_is_under_the_installations_id(stack: World) -> None:
+    """Whatever the roles did so far; `tests.tables.test_redis_names` has two installations on one Redis."""
+    with sync_client(stack.redis_url, "", timeout_s=5) as everyone:
+        names = {name.decode() for name in everyone.scan_iter()}
+    mine = f"cr:{stack.installation()}:"
+    kinds = {name.removeprefix(mine).split(":")[0] for name in names}
+    assert {name for name in names if not name.startswith(mine)} == set()
+    assert kinds >= {"epoch", "workers", "owners", "delays", "queries", "source", "sources", "rhythm", "v3"}

@@ -28,6 +28,7 @@ from app.organisations import Organisations
 from app.settings import Settings
 from cli.config import Missing, load_configuration, load_settings, stored_secret
 from cli.identity import identify
+from tables.redis_names import sync_client
 from tests.support.processes import ROOT, children, wait_until
 
 TWO_ORGS = """
@@ -225,7 +226,18 @@ class Stack:
     def configuration(self) -> tuple[Settings, Organisations]:
         """What the roles have or will have: key files that aren't there yet are made, as they would."""
         settings, organisations = load_configuration(self.environ, missing=Missing.MAKE)
-        return msgspec.structs.replace(settings, secret=stored_secret(settings)), organisations
+        return (
+            msgspec.structs.replace(
+                settings, secret=stored_secret(settings), installation=self.installation()
+            ),
+            organisations,
+        )
+
+    def installation(self) -> str:
+        """Its id; empty before it is made."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.data / "installation").read_text().strip()
+        return ""
 
     def install(self) -> Settings:
         """What the first role does: the topics, the installation and its secret are there, and nothing else yet."""
@@ -256,7 +268,8 @@ class Stack:
         return found
 
     def redis_client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.redis_url, socket_timeout=5)
+        """As the roles see it: what stands there under the installation's id."""
+        return sync_client(self.redis_url, self.installation(), timeout_s=5)
 
     def run(self, *arguments: str, timeout_s: float = 300.0) -> subprocess.CompletedProcess[str]:
         """A `reports` command, waited for; its output as text."""
