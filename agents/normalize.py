@@ -50,7 +50,7 @@ from app.topics import (
 )
 from app.user_agents import look_up_agent
 from tables.conditions import Conditions
-from tables.kafka_clients import client_settings
+from tables.kafka_clients import client_settings, kafka_words
 from tables.places import open_places
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class Normalizer:
         self.deliveries = Deliveries()
         self.conditions = Conditions()
         self.consumed: dict[int, int] = {}
+        self._kafka = settings.kafka
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
         if trouble:
@@ -151,7 +152,7 @@ class Normalizer:
 
         def report(error: Any, _: Any) -> None:
             if error is not None:
-                _end(f"a record was not accepted by Kafka: {error}")
+                _end(f"a record was not stored: {kafka_words(error, self._kafka)}")
             delivered()
 
         for target, one in records:
