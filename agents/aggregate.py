@@ -94,6 +94,7 @@ class Aggregator:
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, int] = {}
         self._gaps_at = 0.0
+        self._topic_id = ""
         self.hold: Callable[[int], None] = lambda partition: None
         """Set by the app: no records of the partition are wanted any more."""
 
@@ -307,16 +308,19 @@ class Aggregator:
         return sorted(found)
 
     async def check_topic(self) -> None:
-        """Sets aside what was counted from another topic `facts` than there is now."""
-        if not self.databases:
-            return
+        """Raises StateError where topic `facts` is gone or another one than when this worker began.
+
+        Its consumer would wait for the old one, or read on in the new one where it left the old.
+        """
         try:
             topic_id = await asyncio.to_thread(self._inspector.topic_id, FACTS)
         except TryLater:
             return
-        for partition, database in list(self.databases.items()):
-            if database.meta.topic_id != topic_id:
-                self._look_again(partition)
+        if self._topic_id and topic_id != self._topic_id:
+            raise StateError(
+                f"topic {FACTS} was recreated while this worker ran: it starts again, and says what is lost"
+            )
+        self._topic_id = topic_id
 
 
 def _seen(error: Exception) -> GapSeen | None:
@@ -327,14 +331,14 @@ def _seen(error: Exception) -> GapSeen | None:
 
 async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
     """Tries again what is set aside, and looks whether the topic is still the same."""
-    topic_at = time.monotonic() + TOPIC_S
+    topic_at = time.monotonic()
     while True:
+        if time.monotonic() >= topic_at:
+            topic_at = time.monotonic() + TOPIC_S
+            await aggregator.check_topic()
         await asyncio.sleep(LOOK_S)
         if app.rebalancing:
             continue
-        if time.monotonic() > topic_at:
-            topic_at = time.monotonic() + TOPIC_S
-            await aggregator.check_topic()
         for partition in await aggregator.due():
             position = await aggregator.retry(partition)
             if position is not None and _is_settled(app, partition):

@@ -52,7 +52,7 @@ from app.topics import (
 from app.user_agents import look_up_agent
 from tables.background import Background
 from tables.conditions import Conditions
-from tables.kafka_clients import client_settings
+from tables.kafka_clients import client_settings, kafka_words
 from tables.places import open_places
 from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
@@ -123,6 +123,7 @@ class Normalizer:
         self.unknown_sources = UnknownSources(self.conditions)
         self.take(organisations)
         self.consumed: dict[int, int] = {}
+        self._kafka = settings.kafka
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
         if trouble:
@@ -162,7 +163,7 @@ class Normalizer:
 
         def report(error: Any, _: Any) -> None:
             if error is not None:
-                _end(f"a record was not accepted by Kafka: {error}")
+                _end(f"a record was not stored: {kafka_words(error, self._kafka)}")
             delivered()
 
         for target, one in records:

@@ -38,7 +38,7 @@ def client_settings(kafka: str, client_id: str) -> dict[str, str | int | float |
     }
 
 
-def kafka_words(error: BaseException, kafka: str) -> str:
+def kafka_words(error: BaseException | KafkaError, kafka: str) -> str:
     """ "Kafka at ADDRESS: …", in one line."""
     cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
     if not isinstance(cause, KafkaError):

@@ -81,7 +81,7 @@ def test_commands_exist(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for target in re.findall(r"`make ([a-z-]+)", text) + re.findall(r"^make ([a-z-]+)", text, re.MULTILINE):
         assert target in targets, target
-    for command in re.findall(r"`reports ([a-z]+)", text):
+    for command in re.findall(r"`reports ([a-z-]+)", text):
         assert command in COMMANDS, command
 
 

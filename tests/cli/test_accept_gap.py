@@ -114,6 +114,16 @@ async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -
         await worker.settle()
         await published(world, 10, "autumn")
         assert await notices(world, "autumn") == []
+        # What is made anew from the recipients still says it.
+        database = worker.aggregator.databases[0]
+        worker.aggregator.publisher.remove(0)
+        database.rebuild(world.settings.rules, "again", lambda done: None)
+        row = database.aggregates.campaign_row(keys.campaign_key(world.settings.secret, ORG, "spring"))
+        assert row is not None
+        assert [note.lost for note in database.notes(row)] == [3]
+        # And from the log it would lose what was counted before.
+        assert await asyncio.to_thread(run, ["rebuild", "--from-log", "--wait", "0"]) == 3
+        assert "no longer has the first records of partition 0 (below offset 8)" in capsys.readouterr().err
     assert world.opens(0) == 7
 
 

@@ -49,6 +49,7 @@ ADVICE = {
     "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated": f"{ACCEPT}.test_a_recreated_topic",
     "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
+    "topic {FACTS} was recreated while": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
     "the library for": "nobody has it but who installed without extras",
     # agents
     "{path} is open in another process": f"{ASIDE}.test_a_database_that_another_process_has_open",
@@ -161,7 +162,7 @@ def test_facts_deleted_on_a_broker_that_makes_topics(tmp_path: Path, monkeypatch
             roles = ("api", "normalize", "aggregate", "query")
 
             def going() -> bool:
-                """Roles that have ended are started again, as by their parent. `facts` is as designed, or not there."""
+                """As their parent does, what has ended is started again. `facts` is as designed, or not there."""
                 for role in roles:
                     if not stack.is_alive(role):
                         stack.start(role)
