@@ -92,7 +92,7 @@ def load_for_settings(
     """The settings, and whether all of the file could be judged; for roles that know no organisation and heed SIGHUP.
 
     They judge the organisations too, so that all roles of a host hold the same file for a good one; but the secrets
-    of webhooks need not be on their host. Raises ConfigError.
+    of webhooks need not be on their host, and they make none. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)

@@ -20,7 +20,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import redis as sync_redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tables.conditions import Conditions
 
@@ -101,10 +103,14 @@ def measured_clock(url: str) -> RedisClock:
     with (
         contextlib.suppress(RedisError, OSError),
         sync_redis.Redis.from_url(
-            url, socket_timeout=_FIRST_TIMEOUT_S, socket_connect_timeout=_FIRST_TIMEOUT_S, protocol=2
+            url,
+            socket_timeout=_FIRST_TIMEOUT_S,
+            socket_connect_timeout=_FIRST_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
         ) as client,
     ):
-        client.ping()
+        client.ping()  # connects
         for _ in range(_FIRST_SAMPLES):
             asked_s = time.monotonic()
             seconds, microseconds = client.time()
