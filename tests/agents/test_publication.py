@@ -52,7 +52,8 @@ from tests.support.facts import ORG, SECRET, START_MS, detail_of, entry
 from tests.support.interrupted import InterruptedRedis, Interruption
 
 PARTITIONS = 2
-CAMPAIGNS = ("spring", "autumn", "winter")
+CAMPAIGNS = ("spring", "summer", "autumn", "winter", "easter", "may", "june", "july")
+"""Many: what is touched again is published again, and hides what was lost."""
 DAY_MS = 86_400_000
 EAGER = Rules(burst_links=2, burst_ms=60_000, click_after_ms=60_000, open_after_ms=60_000)
 QUIET_ROUNDS = 6
@@ -64,6 +65,10 @@ ENDING = (asyncio.CancelledError, RuntimeError)
 channels = st.sampled_from((NUMBERS, SECTIONS))
 partitions = st.integers(0, PARTITIONS - 1)
 hosts = st.sampled_from((0, 1))
+whens = st.sampled_from(("before", "half", "after"))
+errors = st.sampled_from(
+    (RedisTimeoutError, RedisConnectionError, ResponseError, OSError, TimeoutError, *ENDING)
+)
 
 
 class Generations:
@@ -253,6 +258,58 @@ class World(RuleBasedStateMachine):
         if partition in worker.databases and self.is_current(worker, partition):
             worker.count(partition, self.logs[partition])
 
+    @may_open
+    @rule(partition=partitions, skipped=st.integers(0, 5), when=whens, error=errors, channel=channels)
+    def fail_amid_several(
+        self, partition: int, skipped: int, when: str, error: type[BaseException], channel: Channel
+    ) -> None:
+        """All partitions have something to publish, one of them was assigned just now, and Redis fails."""
+        owner = self.owner[partition]
+        self.redis.plan.clear()
+        self.publish_everything(owner)
+        self.workers[owner].close(partition)
+        for number in range(PARTITIONS):
+            self.fact(number, CAMPAIGNS[0], f.CLICKED, 0, number, True)
+        self.assign(owner)
+        self.fail(skipped, when, error)
+        self.turn(owner, channel)
+
+    @rule(
+        campaigns=st.lists(st.sampled_from(CAMPAIGNS), min_size=1, max_size=4, unique=True),
+        day=st.integers(0, 2),
+    )
+    def traffic(self, campaigns: list[str], day: int) -> None:
+        """Facts in all partitions, counted and published."""
+        for number, campaign in enumerate(campaigns):
+            for partition in range(PARTITIONS):
+                self.fact(partition, campaign, f.CLICKED, day, number % 3, True)
+        for host in (0, 1):
+            self.publish_everything(host)
+
+    @rule(
+        campaigns=st.lists(st.sampled_from(CAMPAIGNS), min_size=1, max_size=4, unique=True),
+        day=st.integers(0, 2), skipped=st.integers(0, 6), when=whens, error=errors, channel=channels,
+    )  # fmt: skip
+    def traffic_that_fails(
+        self,
+        campaigns: list[str],
+        day: int,
+        skipped: int,
+        when: str,
+        error: type[BaseException],
+        channel: Channel,
+    ) -> None:
+        """After all was well."""
+        self.redis.plan.clear()
+        for host in (0, 1):
+            self.publish_everything(host)
+        for campaign in campaigns:
+            for partition in range(PARTITIONS):
+                self.fact(partition, campaign, f.OPENED, day, 1, True)
+        self.fail(skipped, when, error)
+        for host in (0, 1):
+            self.turn(host, channel)
+
     @rule(host=hosts, channel=channels, check=st.booleans())
     def publish(self, host: int, channel: Channel, check: bool) -> None:
         self.turn(host, channel, check=check)
@@ -269,10 +326,8 @@ class World(RuleBasedStateMachine):
 
     @rule(
         skipped=st.integers(0, 8),
-        when=st.sampled_from(("before", "half", "after")),
-        error=st.sampled_from(
-            (RedisTimeoutError, RedisConnectionError, ResponseError, OSError, TimeoutError, *ENDING)
-        ),
+        when=whens,
+        error=errors,
     )  # fmt: skip
     def fail(self, skipped: int, when: str, error: type[BaseException]) -> None:
         async def raises() -> None:
@@ -286,7 +341,7 @@ class World(RuleBasedStateMachine):
 
     @rule(
         skipped=st.integers(0, 8),
-        when=st.sampled_from(("before", "half", "after")),
+        when=whens,
         what=st.sampled_from(("count", "flushall", "save", "restore", "revoke", "zombie")),
         partition=partitions,
     )
@@ -521,7 +576,7 @@ def _rows(sections: dict[int, Rows] | None) -> dict[int, dict[tuple[int, int], i
 def small_steps(monkeypatch: pytest.MonkeyPatch, redis_db: str) -> type[World]:
     """A slice for each campaign and few marks, so that small worlds have large ones' seams."""
     monkeypatch.setattr(publication, "COMMANDS_PER_TRIP", 1)
-    monkeypatch.setattr(publication, "MOST_MARKS", 6)
+    monkeypatch.setattr(publication, "MOST_MARKS", 16)
     monkeypatch.setattr(touched, "ROWS", 2)
     monkeypatch.setattr(publish, "LONG_S", 1.0)
     World.redis_url = redis_db

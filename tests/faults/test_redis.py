@@ -48,7 +48,7 @@ def test_verify_sees_what_is_tampered_with(stack: Stack) -> None:
     stack.assert_verified(ledger)
     with stack.redis_client() as client:
         views = [
-            name for name in client.keys("cr:v3:report:*") if client.hget(name, "campaign") == b"tampered"
+            name for name in client.keys("cr:v4:*:report:*") if client.hget(name, "campaign") == b"tampered"
         ]
         field = next(name for name in client.hkeys(views[0]) if name.startswith(b"s:"))
         client.hdel(views[0], field)
