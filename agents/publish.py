@@ -23,6 +23,8 @@ from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
 
+from agents.personal_links import PersonalLinks
+from app import breakdown as b
 from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
@@ -97,6 +99,11 @@ class SectionsOfPartition(NumbersOfPartition):
 
     channel = SECTIONS
 
+    def __init__(self, database: PartitionDatabase, links: PersonalLinks | None = None) -> None:
+        """`links`: who is to have a look at the links that are counted."""
+        super().__init__(database)
+        self._links = links
+
     def mark(self, applied: Applied) -> None:
         for campaign, sections in applied.sections.items():
             self.marks.sections.setdefault(campaign, set()).update(sections)
@@ -114,6 +121,9 @@ class SectionsOfPartition(NumbersOfPartition):
                 if section in PUBLISHED
             }
             updates.append((campaign, row.org, row.campaign, parts))
+            if self._links is not None and b.LINK in parts:
+                name = f"{row.org}/{row.campaign}"
+                self._links.look(self.database.partition, campaign, name, book)
             self.database.aggregates.used((campaign,))
         return writer.encode_sections(self.database.partition, self.fence(), updates)
 
@@ -138,6 +148,7 @@ class Publisher:
     ) -> None:
         """`rules`: those of the settings, and `conditions` the process's, for those who look at the workers."""
         self._conditions = conditions if conditions is not None else Conditions()
+        self._links = PersonalLinks(self._conditions)
         self._writer = writer
         self._worker = worker
         self._rules = rules
@@ -155,12 +166,13 @@ class Publisher:
 
     def add(self, database: PartitionDatabase) -> None:
         self._partitions[database.partition] = NumbersOfPartition(database)
-        self._sections[database.partition] = SectionsOfPartition(database)
+        self._sections[database.partition] = SectionsOfPartition(database, self._links)
         self._marked.set()
 
     def remove(self, partition: int) -> None:
         self._partitions.pop(partition, None)
         self._sections.pop(partition, None)
+        self._links.forget(partition)
 
     def mark(self, partition: int, applied: Applied) -> None:
         """Takes over what a batch changed."""
