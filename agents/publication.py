@@ -23,6 +23,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
+from agents.personal_links import PersonalLinks
+from app import breakdown as b
 from app.facts import CampaignKey
 from tables.partition import Applied, PartitionDatabase
 from tables.section_parts import PUBLISHED, pack_part, section_part
@@ -267,6 +269,18 @@ class SectionsOfPartition(NumbersOfPartition):
 
     channel = SECTIONS
 
+    def __init__(
+        self,
+        database: PartitionDatabase,
+        log_end: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        since_ms: int = 0,
+        links: PersonalLinks | None = None,
+    ) -> None:
+        """`links`: who is to have a look at the links that are counted."""
+        super().__init__(database, log_end, clock, since_ms)
+        self._links = links
+
     def _touched(self, applied: Applied) -> Iterable[tuple[CampaignKey, Collection[int]]]:
         return applied.sections.items()
 
@@ -279,6 +293,8 @@ class SectionsOfPartition(NumbersOfPartition):
             return None
         book = self.database.aggregates.book(campaign)
         parts = {section: pack_part(section_part(book, section)) for section in what if section in PUBLISHED}
+        if self._links is not None and b.LINK in parts:
+            self._links.look(self.number, campaign, f"{row.org}/{row.campaign}", book)
         self.database.aggregates.used((campaign,))
         return writer.encode_sections(self.number, self.fence(), [(campaign, row.org, row.campaign, parts)])[
             0

@@ -24,6 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from agents.personal_links import PersonalLinks
 from agents.publication import Budget, Flight, NumbersOfPartition, SectionsOfPartition
 from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
@@ -72,6 +73,7 @@ class Publisher:
         self._set_aside = set_aside if set_aside is not None else _not_set_aside
         self._configuration = configuration
         self._conditions = conditions if conditions is not None else Conditions()
+        self._links = PersonalLinks(self._conditions)
         self._writer = writer
         self._worker = worker
         self._rules = rules
@@ -91,16 +93,19 @@ class Publisher:
 
     def add(self, database: PartitionDatabase, log_end: int | None = None) -> None:
         """`log_end`: the offset behind the log's last record when the partition was assigned."""
-        for kind in (NumbersOfPartition, SectionsOfPartition):
-            self._parts[kind.channel][database.partition] = kind(
-                database, log_end, self._clock, self._redis_clock.now_ms()
-            )
+        since_ms = self._redis_clock.now_ms()
+        number = database.partition
+        self._parts[NUMBERS][number] = NumbersOfPartition(database, log_end, self._clock, since_ms)
+        self._parts[SECTIONS][number] = SectionsOfPartition(
+            database, log_end, self._clock, since_ms, links=self._links
+        )
         self._wake()
 
     def remove(self, partition: int) -> None:
         for parts in self._parts.values():
             if (part := parts.pop(partition, None)) is not None:
                 part.close()
+        self._links.forget(partition)
 
     def mark(self, partition: int, applied: Applied) -> None:
         """Takes over what a batch changed."""

@@ -18,6 +18,7 @@ from bench.figure import Figure
 BENCHES = (
     "facts",
     "links",
+    "rows",
     "webhooks",
     "esps",
     "latency",

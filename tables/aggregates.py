@@ -20,7 +20,7 @@ from tables import layout
 from tables.cache import RecipientCache
 from tables.campaign_book import CampaignBook
 from tables.layout import CampaignRow, DayRow, LabelsRow
-from tables.link_ends import clicked_links, moved_ends
+from tables.link_ends import moved_ends
 from tables.sums import Sums, add_counts
 
 _QUARTER_ENTRIES: Final = 2
@@ -150,10 +150,7 @@ class Aggregates:
         book = self.book(campaign)
         sections = book.add(differences.rows, batch)
         if differences.clicks or differences.unclicks:
-            links = clicked_links(differences.clicks, differences.unclicks)
-            ends = moved_ends(
-                self._index, campaign, differences.clicks, differences.unclicks, book.know_ends(links)
-            )
+            ends = moved_ends(self._index, campaign, differences.clicks, differences.unclicks, book.know_ends)
             if ends:
                 sections.add(b.LINK)
                 book.move_ends(ends, batch)

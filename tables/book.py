@@ -194,9 +194,9 @@ class Book(KnownNames):
     def ends_of(self, links: Sequence[int]) -> list[Ends]:
         return [self.ends.get(link, NO_ENDS) for link in links]
 
-    def smallest(self, section: int, most: int) -> list[tuple[RowKey, int]]:
-        """The rows with the smallest keys."""
-        return list(islice(sorted(self.section(section)), most))
+    def smallest_links(self, most: int) -> list[tuple[RowKey, int]]:
+        """The links with the smallest numbers, and their tallies."""
+        return list(islice(sorted(self.section(b.LINK)), most))
 
 
 def named(section: int, key: RowKey) -> tuple[int, int] | None:

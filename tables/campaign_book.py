@@ -40,6 +40,9 @@ class CampaignBook(KnownNames):
         self._touched = dict(touched)
         self._ends: dict[int, Ends] = {}
         self._stored_parts: set[int] = set()
+        self._smallest: dict[RowKey, int] = {}
+        """The links with the smallest numbers, up to `_smallest_to`, and their tallies."""
+        self._smallest_to = b""
         self._rankings = self._read(touched)
 
     @property
@@ -48,6 +51,7 @@ class CampaignBook(KnownNames):
         return (
             len(self.texts)
             + len(self._ends)
+            + len(self._smallest)
             + sum(len(ranking.rows) for ranking in self._rankings.values() if ranking.rows is not None)
         )
 
@@ -216,21 +220,28 @@ class CampaignBook(KnownNames):
 
     def _add_to_cut(self, differences: list[tuple[RowKey, int]], batch: WriteBatch) -> None:
         campaign = self._campaign
-        for section in {key[0] for key, _ in differences}:
+        sections = {key[0] for key, _ in differences}
+        for section in sections:
             # Before anything of this batch, since it reads what is stored.
             if self._rankings[section].overgrown and (ranking := self.ranking(section)).overgrown:
                 self._move_index(ranking, batch)
-        old = self._old_tallies([key for key, _ in differences])
-        ops: dict[int, Ops] = {}
-        for key, difference in differences:
+        rankings = self._rankings
+        names = [layout.row_name(campaign, key) for key, _ in differences]
+        known = [rows.get(key) if (rows := rankings[key[0]].rows) else None for key, _ in differences]
+        asked = [name for name, value in zip(names, known, strict=True) if value is None]
+        stored = iter(self._get(asked))
+        ops: dict[int, Ops] = {section: [] for section in sections}
+        for (key, difference), name, value in zip(differences, names, known, strict=True):
             section = key[0]
-            before = old[key]
+            before = tally.from_bytes(next(stored) or b"") if value is None else value
             after = before + difference
-            self._rankings[section].move(key, before, after, ops.setdefault(section, []))
+            rankings[section].move(key, before, after, ops[section])
+            if section == b.LINK and key <= self._smallest_to:
+                self._smallest[key] = after
             if after:
-                batch.put(layout.row_name(campaign, key), tally.to_bytes(after))
+                batch.put(name, tally.to_bytes(after))
             else:
-                batch.delete(layout.row_name(campaign, key))
+                batch.delete(name)
         for section, some in ops.items():
             self._write_index(section, some, batch)
 
@@ -265,27 +276,28 @@ class CampaignBook(KnownNames):
         name = layout.cuts_name(self._campaign) + bytes((ranking.section,))
         batch.put(name, encode(ranking.stored(self._generation, offset)))
 
-    def _old_tallies(self, keys: Sequence[RowKey]) -> dict[RowKey, int]:
-        found: dict[RowKey, int] = {}
-        for key in keys:
-            rows = self._rankings[key[0]].rows
-            if rows is not None and (value := rows.get(key)) is not None:
-                found[key] = value
-        return found | self._tallies([key for key in keys if key not in found], absent=True)
-
-    def _tallies(self, keys: Collection[RowKey], *, absent: bool = False) -> dict[RowKey, int]:
-        """`absent`: 0 for rows that are not there; else these are left out."""
+    def _tallies(self, keys: Collection[RowKey]) -> dict[RowKey, int]:
         stored = self._get([layout.row_name(self._campaign, key) for key in keys])
         return {
-            key: tally.from_bytes(value or b"")
-            for key, value in zip(keys, stored, strict=True)
-            if absent or value is not None
+            key: tally.from_bytes(value) for key, value in zip(keys, stored, strict=True) if value is not None
         }
 
-    def smallest(self, section: int, most: int) -> list[tuple[RowKey, int]]:
-        """The rows with the smallest keys. Not while a batch is being made."""
-        rows = scan(self._db, layout.row_name(self._campaign, bytes((section,))))
-        return [(name[9:], tally.from_bytes(value)) for name, value in islice(rows, most)]
+    def smallest_links(self, most: int) -> list[tuple[RowKey, int]]:
+        """The links with the smallest numbers, and their tallies. Not while a batch is being made.
+
+        Of a section that is cut they are kept up to date by `add`."""
+        more = most + most // 2
+        found = sorted((key, value) for key, value in self._smallest.items() if value)
+        if len(found) < most or not self.known_ranking(b.LINK).cut:
+            rows = scan(self._db, layout.row_name(self._campaign, bytes((b.LINK,))))
+            found = [(name[9:], tally.from_bytes(value)) for name, value in islice(rows, more)]
+            self._smallest_to = found[-1][0] if len(found) == more else b"\xff"
+            self._smallest = dict(found)
+        elif len(found) > 2 * most:
+            found = found[:more]
+            self._smallest_to = found[-1][0]
+            self._smallest = dict(found)
+        return found[:most]
 
     # First and last clicks.
 

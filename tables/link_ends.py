@@ -6,7 +6,7 @@ the same batch takes from it and plus what it adds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from rocksdict import Rdict
@@ -46,29 +46,35 @@ def ends_of(data: bytes) -> Ends:
     return Ends(*(int.from_bytes(data[n : n + 8], "big", signed=True) for n in range(0, 32, 8)))
 
 
-def clicked_links(added: set[bytes], removed: set[bytes]) -> set[int]:
-    """The links that keys of the index by time are about."""
-    return {int.from_bytes(name[9:17], "big") for names in (added, removed) for name in names}
-
-
 def moved_ends(
-    index: Rdict, campaign: CampaignKey, added: set[bytes], removed: set[bytes], ends: Mapping[int, Ends]
+    index: Rdict,
+    campaign: CampaignKey,
+    added: set[bytes],
+    removed: set[bytes],
+    known: Callable[[Iterable[int]], Mapping[int, Ends]],
 ) -> dict[int, Ends]:
     """Link → its ends after a batch that adds and removes these keys of the index by time (`F`), where they moved.
 
-    `index` and `ends` are as before the batch.
+    `index` and what `known` gives of links are as before the batch.
     """
     come, gone = _by_prefix(added), _by_prefix(removed)
-    result = {}
-    for link in {int.from_bytes(prefix[9:17], "big") for prefix in come.keys() | gone.keys()}:
-        old = ends.get(link, NO_ENDS)
-        pairs: list[int] = []
-        for people, pair in ((False, old[:2]), (True, old[2:])):
-            prefix = layout.clicks_prefix(campaign, link, people)
-            pairs += _pair(index, prefix, come.get(prefix, ()), gone.get(prefix, ()), pair, removed)
-        new = Ends(*pairs)
-        if new != old:
-            result[link] = new
+    prefixes = come.keys() | gone.keys() if gone else come.keys()
+    ends = known({int.from_bytes(prefix[9:17], "big") for prefix in prefixes})
+    result: dict[int, Ends] = {}
+    for prefix in prefixes:
+        link = int.from_bytes(prefix[9:17], "big")
+        old = result.get(link) or ends.get(link, NO_ENDS)
+        first, last = pair = old[2:] if prefix[17] else old[:2]
+        if gone and (times := gone.get(prefix)):
+            if first in times:
+                first = _next(layout.scan_keys(index, prefix), removed)
+            if last in times:
+                last = _next(layout.scan_back(index, prefix), removed)
+        if times := come.get(prefix):
+            first = min(first, *times) if first >= 0 else min(times)
+            last = max(last, *times)
+        if (first, last) != pair:
+            result[link] = Ends(*old[:2], first, last) if prefix[17] else Ends(first, last, *old[2:])
     return result
 
 
@@ -78,25 +84,6 @@ def _by_prefix(names: Iterable[bytes]) -> dict[bytes, list[int]]:
     for name in names:
         found.setdefault(name[:_PREFIX_BYTES], []).append(_at(name))
     return found
-
-
-def _pair(
-    index: Rdict,
-    prefix: bytes,
-    come: Collection[int],
-    gone: Collection[int],
-    old: tuple[int, ...],
-    removed: set[bytes],
-) -> tuple[int, int]:
-    first, last = old
-    if first in gone:
-        first = _next(layout.scan_keys(index, prefix), removed)
-    if last in gone:
-        last = _next(layout.scan_back(index, prefix), removed)
-    if come:
-        first = min([*come, first] if first >= 0 else come)
-        last = max([*come, last])
-    return first, last
 
 
 def _at(name: bytes) -> int:

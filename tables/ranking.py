@@ -18,11 +18,14 @@ from heapq import nsmallest
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from app import breakdown as b
 from app import tally
 from app.breakdown import RowKey
 from app.sections import Weight, orders_of
+from app.tally import FIELD_BYTES
+from tables.columns import counts_of
 
 LIMITS: Final = {b.LINK: 1_000, b.POSITION: 1_500}
 DEFAULT_LIMIT: Final = 600
@@ -33,9 +36,11 @@ READ: Final = 20
 """While all rows of a section are read, so many limits of them are in memory at most."""
 
 _MOST: Final = (1 << 40) - 1
-_EVERYTHING: Final = b"\xff" * 22
-"""A floor behind all rows."""
+_NO_FLOOR: Final = (-1, b"")
+"""Before it stand all rows."""
 
+Floor = tuple[int, RowKey]
+"""Weight and key of the last row before it, that one included."""
 Ops = list[tuple[bool, bytes]]
 """Entries of the index (order and rank) that are put (true) or deleted, in this order."""
 
@@ -44,13 +49,13 @@ def limit_of(section: int) -> int:
     return LIMITS.get(section, DEFAULT_LIMIT)
 
 
-def rank_of(key: RowKey, weight: int) -> bytes:
-    """Where a row stands in an order: 21 bytes, the smallest first."""
-    return (_MOST - min(weight, _MOST)).to_bytes(5, "big") + key[1:]
+def entry_of(order: int, key: RowKey, weight: int) -> bytes:
+    """A row's entry in the index: the order, and where it stands there, the smallest first. 22 bytes."""
+    return bytes((order,)) + (_MOST - min(weight, _MOST)).to_bytes(5, "big") + key[1:]
 
 
 def key_of(section: int, entry: bytes) -> RowKey:
-    """An entry of the index (order and rank) → the row's key."""
+    """An entry of the index → the row's key."""
     return bytes((section,)) + entry[6:]
 
 
@@ -63,7 +68,7 @@ class CutRow(msgspec.Struct, array_like=True):
     total: bytes
     numbers: list[int]
     kept: list[int]
-    floors: list[bytes]
+    floors: list[Floor]
 
 
 cut_decoder: msgspec.msgpack.Decoder[CutRow] = msgspec.msgpack.Decoder(CutRow)
@@ -83,7 +88,7 @@ class Ranking:
         """Of each order how many rows it has."""
         self.kept = [0] * len(self.weights)
         """Of each order how many of its rows stand before the floor."""
-        self.floors = [_EVERYTHING] * len(self.weights)
+        self.floors: list[Floor] = [_NO_FLOOR] * len(self.weights)
 
     @property
     def overgrown(self) -> bool:
@@ -109,6 +114,11 @@ class Ranking:
         self.total = tally.from_bytes(stored.total)
         self.numbers, self.kept, self.floors = stored.numbers, stored.kept, stored.floors
 
+    def _within(self, order: int, key: RowKey, weight: int) -> bool:
+        """Whether a row with this weight is one of those that are kept of an order."""
+        least, last = self.floors[order]
+        return weight > least or (weight == least and key <= last)
+
     def shrink(self) -> Ops:
         """Keeps `KEPT` limits of rows, and is cut from now on."""
         rows = self.rows
@@ -117,26 +127,24 @@ class Ranking:
             self.total = sum(rows.values())
         ops: Ops = []
         left: set[RowKey] = set()
-        for place, weight in enumerate(self.weights):
-            before = b"" if not self.cut else self.floors[place]
+        for order, weight in enumerate(self.weights):
             found = [
-                rank
+                (-size, key)
                 for key, value in rows.items()
-                if ((size := weight(value)) or not place)
-                and ((rank := rank_of(key, size)) <= before or not before)
+                if ((size := weight(value)) or not order) and self._within(order, key, size)
             ]
             number = len(found)
             first = nsmallest(KEPT * self.limit, found) if number > WHOLE * self.limit else found
             if number > len(first):
-                self.floors[place] = first[-1]
-            order = bytes((place,))
-            if before:
-                ops += ((False, order + rank) for rank in set(found).difference(first))
+                self.floors[order] = -first[-1][0], first[-1][1]
+            if self.cut:
+                gone = set(found).difference(first)
+                ops += ((False, entry_of(order, key, -size)) for size, key in gone)
             else:
-                ops += ((True, order + rank) for rank in first)
-                self.numbers[place] = number
-            self.kept[place] = len(first)
-            left.update(key_of(self.section, order + rank) for rank in first)
+                ops += ((True, entry_of(order, key, -size)) for size, key in first)
+                self.numbers[order] = number
+            self.kept[order] = len(first)
+            left.update(key for _, key in first)
         self.rows = {key: rows[key] for key in left}
         self.cut = True
         return ops
@@ -144,37 +152,61 @@ class Ranking:
     def move(self, key: RowKey, old: int, new: int, ops: Ops) -> None:
         """A row's tally changes, where the section is cut; 0: there is no row."""
         self.total += new - old
+        if not old:
+            if new:
+                self._come(key, new, ops)
+            return
         keeps = False
-        for place, weight in enumerate(self.weights):
-            before = rank_of(key, size) if old and ((size := weight(old)) or not place) else b""
-            after = rank_of(key, size) if new and ((size := weight(new)) or not place) else b""
-            self.numbers[place] += bool(after) - bool(before)
-            floor = self.floors[place]
-            within = after and after <= floor
-            keeps = keeps or bool(within)
-            if before != after:
-                order = bytes((place,))
-                if before and before <= floor:
-                    ops.append((False, order + before))
-                    self.kept[place] -= 1
-                if within:
-                    ops.append((True, order + after))
-                    self.kept[place] += 1
+        for order, weight in enumerate(self.weights):
+            before, after = weight(old), weight(new)
+            was = before > 0 or not order
+            there = after > 0 or (not order and new > 0)
+            self.numbers[order] += there - was
+            within = there and self._within(order, key, after)
+            keeps = keeps or within
+            if before == after and was == there:
+                continue
+            if was and self._within(order, key, before):
+                ops.append((False, entry_of(order, key, before)))
+                self.kept[order] -= 1
+            if within:
+                ops.append((True, entry_of(order, key, after)))
+                self.kept[order] += 1
         if self.rows is not None:
             if keeps:
                 self.rows[key] = new
             else:
                 self.rows.pop(key, None)
 
+    def _come(self, key: RowKey, value: int, ops: Ops) -> None:
+        """A new row."""
+        for order, weight in enumerate(self.weights):
+            size = weight(value)
+            if size or not order:
+                self.numbers[order] += 1
+                if self._within(order, key, size):
+                    ops.append((True, entry_of(order, key, size)))
+                    self.kept[order] += 1
+                    if self.rows is not None:
+                        self.rows[key] = value
+
     def first(self) -> list[list[RowKey]]:
         """Of each order the keys of the first rows, as many as the limit says, in order."""
         assert self.rows is not None
+        keys = list(self.rows)
+        fields = b.E_OPENED if self.section in b.ENGAGEMENT_SECTIONS else 1
+        size = fields * FIELD_BYTES
+        mask = (1 << 8 * size) - 1
+        data = b"".join([(value & mask).to_bytes(size, "little") for value in self.rows.values()])
+        counts = counts_of(np.frombuffer(data, np.uint8).reshape(len(keys), size))
+        numbers = np.frombuffer(b"".join([key[1:] for key in keys]), ">u8").reshape(len(keys), 2)
+        weights = [counts.sum(axis=1)]
+        if len(self.weights) > 1:
+            weights.append(counts[:, b.E_OPENS] + counts[:, b.E_CLICKS])
         orders = []
-        for place, weight in enumerate(self.weights):
-            ranks = (
-                rank_of(key, size) for key, value in self.rows.items() if (size := weight(value)) or not place
-            )
-            orders.append([key_of(self.section, b"\0" + rank) for rank in nsmallest(self.limit, ranks)])
+        for order, sizes in enumerate(weights):
+            places = np.lexsort((numbers[:, 1], numbers[:, 0], -sizes))[: self.limit]
+            orders.append([keys[place] for place in places.tolist() if sizes[place] or not order])
         return orders
 
     def sums(self) -> tuple[int, list[int]]:
@@ -193,10 +225,10 @@ class Ranking:
         """What the index has of a section that is cut, whose rows are read."""
         assert self.rows is not None
         return [
-            bytes((place,)) + rank
-            for place, weight in enumerate(self.weights)
+            entry_of(order, key, size)
+            for order, weight in enumerate(self.weights)
             for key, value in self.rows.items()
-            if ((size := weight(value)) or not place) and (rank := rank_of(key, size)) <= self.floors[place]
+            if ((size := weight(value)) or not order) and self._within(order, key, size)
         ]
 
 

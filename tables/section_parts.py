@@ -84,7 +84,7 @@ class Sectioned(Protocol):
 
     def ends_of(self, links: Sequence[int]) -> Sequence[Ends]: ...
 
-    def smallest(self, section: int, most: int) -> Sequence[tuple[RowKey, int]]: ...
+    def smallest_links(self, most: int) -> Sequence[tuple[RowKey, int]]: ...
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -134,7 +134,7 @@ def _last(ranking: Ranking, order: int, keys: list[RowKey]) -> tuple[int, bytes]
 def _name_rest(part: SectionPart, book: Sectioned, shown: set[RowKey]) -> None:
     rest = [
         row
-        for row in book.smallest(b.LINK, min(NAMED_REST, part.rest_rows) + len(shown))
+        for row in book.smallest_links(min(NAMED_REST, part.rest_rows) + len(shown))
         if row[0] not in shown
     ][:NAMED_REST]
     part.rest_links = np.array([int.from_bytes(key[1:9], "big") for key, _ in rest], "<u8").tobytes()

@@ -1,7 +1,8 @@
-"""A campaign's book in bounded memory is the whole book, whatever was dropped, restarted or counted before."""
+"""A campaign's book in bounded memory is the whole book, whatever was dropped or counted by earlier versions."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +23,12 @@ from tables.book import Book, read_book
 from tables.layout import scan
 from tables.lookups import PagedReader
 from tables.partition import PartitionDatabase
-from tables.ranking import cut_decoder, rank_of
+from tables.ranking import cut_decoder
 from tables.section_parts import PUBLISHED, SectionPart, section_part
 from tables.shelf import Shelf
 from tests.support.facts import KEY, ORG, SECRET, START_MS
 from tests.tables.test_partition import database, dump, record
+from tests.tables.test_ranking import index_of
 
 LIMIT = 2
 ADDRESSES = [f"r{number}@example.com" for number in range(12)]
@@ -45,7 +47,7 @@ def _small() -> Iterator[None]:
 
 
 def some_entry(chance: random.Random) -> Entry:
-    """Of many links, cities, clients and reasons; some clicks are of a burst, which takes them from their cities."""
+    """Of many links, cities, clients and reasons; bursts of clicks take some from their cities again."""
     address = chance.choice(ADDRESSES)
     kind = chance.choice((f.CLICKED, f.CLICKED, f.OPENED, f.BOUNCED, f.DELIVERED))
     own = f"?email={address}" if chance.random() < 0.3 else ""
@@ -151,12 +153,11 @@ class World:
             prefix = layout.ranks_name(KEY, section)
             index = {found[len(prefix) :] for found, _ in scan(self.base._db, prefix)}
             assert index == {
-                bytes((place,)) + rank
-                for place, weight in enumerate(orders_of(section))
-                for key, value in rows.items()
-                if (weight(value) or not place) and (rank := rank_of(key, weight(value))) <= cut.floors[place]
+                entry
+                for order, weight in enumerate(orders_of(section))
+                for entry in index_of(rows, order, weight, cut.floors[order])
             }
-        with PagedReader(self.folder / "p0") as reader:
+        with contextlib.closing(PagedReader(self.folder / "p0")) as reader:
             for section in PUBLISHED:
                 assert reader.total(KEY, section) in (None, sum(v for _, v in whole.section(section)))
 

@@ -16,7 +16,7 @@ from app.facts import encode
 from app.sections import Weight
 from app.tally import pack
 from tables import ranking
-from tables.ranking import Ranking, key_of, rank_of, read_ranking
+from tables.ranking import Ranking, entry_of, key_of, read_ranking
 
 KEYS = st.integers(4, 60).map(lambda number: row_key(b.CITY, number * 0x9E3779B97F4A7C15 % 2**64))
 TALLIES = st.builds(
@@ -31,6 +31,15 @@ LIMIT = 3
 def first(rows: dict[RowKey, int], weight: Weight, zero: bool) -> list[RowKey]:
     found = sorted((-weight(value), key) for key, value in rows.items() if zero or weight(value))
     return [key for _, key in found[:LIMIT]]
+
+
+def index_of(rows: dict[RowKey, int], order: int, weight: Weight, floor: ranking.Floor) -> set[bytes]:
+    """What an index has to hold."""
+    return {
+        entry_of(order, key, weight(value))
+        for key, value in rows.items()
+        if (weight(value) or not order) and (-weight(value), key) <= (-floor[0], floor[1])
+    }
 
 
 class Moving(RuleBasedStateMachine):
@@ -105,12 +114,7 @@ class Moving(RuleBasedStateMachine):
         assert numbers == [len(self.rows), sum(1 for value in self.rows.values() if people(value))]
         if self.ranking.cut:
             for place, weight in enumerate(self.ranking.weights):
-                ranks = {
-                    bytes((place,)) + rank
-                    for key, value in self.rows.items()
-                    if (weight(value) or not place)
-                    and (rank := rank_of(key, weight(value))) <= self.ranking.floors[place]
-                }
+                ranks = index_of(self.rows, place, weight, self.ranking.floors[place])
                 assert {entry for entry in self.index if entry[0] == place} == ranks
                 assert self.ranking.kept[place] == len(ranks)
 
@@ -124,7 +128,7 @@ class Moving(RuleBasedStateMachine):
 
 
 TestMoving = Moving.TestCase
-TestMoving.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestMoving.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 
 
 def many(number: int) -> Iterator[tuple[RowKey, int]]:
