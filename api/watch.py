@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 import msgspec
@@ -75,7 +75,7 @@ class Watch:
         """One look at all processes. Raises RedisError, OSError, TimeoutError."""
         redis, now_ms = self._context.redis, int(self._context.clock() * 1000)
         stored = cast(dict[bytes, bytes], await redis.hgetall(WORKERS))
-        alive: list[Presence] = []
+        alive: dict[bytes, Presence] = {}
         gone: list[bytes] = []
         for name, text in stored.items():
             try:
@@ -83,16 +83,16 @@ class Watch:
             except msgspec.MsgspecError:
                 continue
             if said.at_ms > now_ms - SILENT_MS:
-                alive.append(said)
+                alive[name] = said
             elif said.role in _EPHEMERAL and said.at_ms < now_ms - FORGOTTEN_S * 1000:
                 gone.append(name)
         if gone:
             await redis.hdel(WORKERS, *gone)
         self._compare(alive)
-        self._measure([one for said in alive for one in said.conditions])
+        self._measure([one for said in alive.values() for one in said.conditions])
 
-    def _compare(self, alive: list[Presence]) -> None:
-        message = differences((f"{said.role} on {said.host}", said.configuration) for said in alive)
+    def _compare(self, alive: Mapping[bytes, Presence]) -> None:
+        message = differences((_who(name.decode(), said), said.configuration) for name, said in alive.items())
         if message is None:
             self._differs_since = None
             self._context.conditions.clear(DIFFERS)
@@ -110,3 +110,8 @@ class Watch:
         counts[DIFFERS] = int(self._context.conditions.has(DIFFERS))
         for code, count in counts.items():
             gauge.labels(code).set(count)
+
+
+def _who(name: str, said: Presence) -> str:
+    """`name`: of an API or query process it begins with the host and says the port too."""
+    return f"{said.role} on {name if said.host and name.startswith(said.host) else said.host}"

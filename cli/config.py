@@ -209,7 +209,7 @@ class SecretResolver:
         if self._missing is Missing.REFUSE:
             raise LookupError(
                 f"the file {path} is not there, and only the host that made the installation makes it: copy it from "
-                "there, or name the secret as env:… or as another file"
+                "there, or name the secret as env:… or another file"
             )
         return _made_key(path, self._missing is Missing.MAKE)
 

@@ -117,7 +117,7 @@ async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -
         # What is made anew from the recipients still says it.
         database = worker.aggregator.databases[0]
         worker.aggregator.publisher.remove(0)
-        database.rebuild(world.settings.rules, "again", lambda done: None)
+        database.rebuild(world.settings.rules, "again", database.generation + 1, lambda done: None)
         row = database.aggregates.campaign_row(keys.campaign_key(world.settings.secret, ORG, "spring"))
         assert row is not None
         assert [note.lost for note in database.notes(row)] == [3]
