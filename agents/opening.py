@@ -59,18 +59,13 @@ def open_database(
         )
 
     database = opened(expected)
-    meta = database.meta
-    asked = bool(request.id) and meta.rebuilt != request.id
-    if (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole):
-        database.close()
-        shutil.rmtree(path)
-        log.info("partition %d is counted again from the log", partition)
-        again = msgspec.structs.replace(
-            expected, rebuilt=request.id, rules=expected.rules if asked else meta.rules
-        )
-        return opened(again, meta.generation)
     try:
-        if asked or meta.rebuilding:
+        meta = database.meta
+        asked = bool(request.id) and meta.rebuilt != request.id
+        again = (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole)
+        if again:
+            pass
+        elif asked or meta.rebuilding:
             # Without a request it goes on by the rules that the unfinished one had.
             rules = expected.rules if request.id else meta.rules
             _rebuild(database, rules, request.id, generations.take(partition, meta.generation), say)
@@ -79,6 +74,12 @@ def open_database(
     except BaseException:
         database.close()
         raise
+    if again:
+        database.close()
+        shutil.rmtree(path)
+        log.info("partition %d is counted again from the log", partition)
+        rules = expected.rules if asked else meta.rules
+        return opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
     if database.meta.rules != expected.rules:
         log.warning(
             "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "

@@ -25,7 +25,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agents import publication, publish
 from agents.generations import generations_at_assignment
-from agents.opening import open_database
+from agents.log_checks import LogEnds
+from agents.opening import Where, open_database
 from agents.publish import Publisher
 from agents.watchdog import STALL_S
 from app import facts as f
@@ -188,7 +189,8 @@ class World(RuleBasedStateMachine):
             meta = Meta(LAYOUT_VERSION, partition, PARTITIONS, self.topic, fingerprint, 0, EAGER, request.id)
             if len(request.id) % 2 == 0:
                 meta.rules = DEFAULT_RULES
-            arguments = (meta, SECRET, worker.cache, generations, request)
+            where = Where(self.topic, LogEnds(0, ends[partition]), (), generations)
+            arguments = (meta, SECRET, worker.cache, where, request)
             try:
                 database = open_database(path, *arguments)
             except StateError:  # of another topic: what the message says

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-import redis
 from confluent_kafka import Producer, TopicPartition
 
 from agents.set_aside import SET_ASIDE
 from app.topics import WEBHOOKS
 from tables.conditions import Condition
 from tables.presence import WORKERS, conditions_of
+from tables.redis_names import sync_client
 from tables.views import PARTITIONS, fence_of
 from tests.support.counting import World
 from tests.support.processes import reports, wait_until
@@ -126,12 +126,12 @@ def test_a_gap_is_accepted_while_the_worker_runs(world: World) -> None:
 
 def stands(world: World) -> dict[int, int]:
     """How far readers can see each partition."""
-    with redis.Redis.from_url(world.settings.redis) as client:
+    with sync_client(world.settings.redis, world.settings.installation, timeout_s=2) as client:
         stored: dict[bytes, bytes] = client.hgetall(PARTITIONS)
     return {int(p): fence.offset for p, text in stored.items() if (fence := fence_of(text)) is not None}
 
 
 def conditions(world: World) -> list[Condition]:
-    with redis.Redis.from_url(world.settings.redis) as client:
+    with sync_client(world.settings.redis, world.settings.installation, timeout_s=2) as client:
         stored: dict[bytes, bytes] = client.hgetall(WORKERS)
     return conditions_of(stored, int(time.time() * 1000))

@@ -30,7 +30,7 @@ from cli.identity import identify
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings
 from tables.reading import PartitionReader
-from tables.redis_client import redis_client
+from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock
 from tables.views import View, ViewReader
 from tests.support.facts import ORG, SECRET, START_MS, entry
@@ -106,7 +106,7 @@ class World:
 
     async def view(self, campaign: str = "spring") -> View | None:
         """What readers see."""
-        redis = redis_client(self.settings.redis)
+        redis = redis_of(self.settings)
         try:
             reader = ViewReader(redis, self.partitions)
             key = keys.campaign_key(self.settings.secret, ORG, campaign)
