@@ -54,8 +54,8 @@ class CampaignPage(NamedTuple):
 class _Directory(NamedTuple):
     """What of one organisation is searched, as of `stamp`."""
 
-    stamp: tuple[str, bytes | None, int]
-    """Epoch (another topic has another one), how often something was named, how many campaigns there are."""
+    stamp: tuple[str, str, bytes | None, int]
+    """Epoch, topic, how often something was named, how many campaigns there are."""
     packed: Mapping[bytes, bytes]
     """Campaign → what it is called, as Redis has it."""
     texts: Mapping[str, str]
@@ -72,6 +72,7 @@ class CampaignList:
         self, org: str, words: Sequence[str], *, after: Place | None, limit: int, epoch: str
     ) -> CampaignPage:
         """The campaigns that have all the words (all there are, where there are no words), after a place."""
+        await self._views.follow_newest()
         wanted: list[str] | None = None
         if words:
             wanted = found((await self._directory(org, epoch)).texts, words)
@@ -131,7 +132,7 @@ class CampaignList:
             pipe.zcard(campaigns_name(self._views.topic, org))
             renames, count = await pipe.execute()
         known = self._directories.get(org)
-        if known is None or known.stamp != (epoch, renames, count):
+        if known is None or known.stamp != (epoch, self._views.topic, renames, count):
             known = await self._read(org, epoch, known)
             self._directories[org] = known
         self._directories.move_to_end(org)
@@ -154,4 +155,4 @@ class CampaignList:
                 labels = Labels() if named is None else decode_labels(named)
                 text = folded(campaign, labels.name, labels.subject)
             texts[campaign] = text
-        return _Directory((epoch, renames, len(members)), packed, texts)
+        return _Directory((epoch, self._views.topic, renames, len(members)), packed, texts)

@@ -326,6 +326,10 @@ class ViewReader:
         """Partition → how far its published numbers go. A partition that is missing has published nothing yet."""
         return fences_of(cast(dict[bytes, bytes], await self._redis.hgetall(PARTITIONS)))
 
+    async def follow_newest(self) -> None:
+        """Goes over to the newest topic that anything was published of."""
+        self._follow(await self.partition_offsets())
+
     async def complete(self) -> bool:
         """Whether what isn't there doesn't exist."""
         fences = await self.partition_offsets()
