@@ -51,7 +51,7 @@ that stopped reading would be noticed only when they are full."""
 TRANSPORT: Final = "campaign_reports.transport"
 """Name under `scope["extensions"]` where the server's protocol class leaves its transport (`cli/api.py`)."""
 
-_LAST_ID: Final = re.compile(r"[0-9]{1,24}-[0-9]{1,20}", re.ASCII)
+_LAST_ID: Final = re.compile(r"[0-9]{1,32}-[0-9]{1,20}", re.ASCII)
 
 
 class _Ping(ServerSentEvent):

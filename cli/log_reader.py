@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from app.errors import StateError
 from app.topics import NORMALIZE_GROUP
+from tables.kafka_clients import client_settings
 
 ASK_S: Final = 10.0
 """The longest silence of the broker."""
@@ -36,19 +37,16 @@ class LogReader:
         self._kafka = kafka
         self._consumer = Consumer(
             {
-                "bootstrap.servers": kafka,
-                "client.id": "reports-cli",
+                **client_settings(kafka, "reports-cli"),
                 # Never joined: records are read by assignment. Only a consumer of normalize's group can ask for its
                 # commits (see `api.log_positions`).
                 "group.id": NORMALIZE_GROUP,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
-                "allow.auto.create.topics": False,
                 "queued.max.messages.kbytes": 32_768,
                 "fetch.wait.max.ms": 10,
                 "fetch.queue.backoff.ms": 5,
-                "log_level": 2,
             }
         )
 

@@ -314,13 +314,9 @@ class ViewReader:
         # Not the id itself: it may have a `-`, which parts epoch and version for those who watch.
         return f"{info['run_id'][:8]}{word.decode()}{zlib.crc32(self.topic.encode()):08x}"
 
-    def _follow(self, fences: Mapping[int, Fence]) -> bool:
-        """Goes over to the newest topic; whether it is another one than before."""
-        newest = newest_topic(fences)
-        if newest is None or newest == self.topic:
-            return False
-        self.topic = newest
-        return True
+    def _follow(self, fences: Mapping[int, Fence]) -> None:
+        """Goes over to the newest topic."""
+        self.topic = newest_topic(fences) or self.topic
 
     async def partition_offsets(self) -> dict[int, Fence]:
         """Partition → how far its published numbers go. A partition that is missing has published nothing yet."""
@@ -390,13 +386,15 @@ class ViewReader:
     ) -> tuple[bool, list[Any]]:
         """Answers about the newest topic, and whether every partition has published of it; one round trip."""
         while True:
+            asked = self.topic
             async with self._redis.pipeline(transaction=transaction) as pipe:
                 pipe.hgetall(PARTITIONS)
                 ask(pipe)
                 stored, *answers = await pipe.execute()
             fences = fences_of(stored)
-            # Once more where another topic has come, which is seldom and never twice in a row.
-            if not self._follow(fences):
+            self._follow(fences)
+            # Once more where another topic has come, by whomever it was seen; seldom, and never twice in a row.
+            if self.topic == asked:
                 return complete(fences, self.topic, self._partitions), answers
 
     async def load_summaries(self, campaigns: Sequence[CampaignKey], *, epoch: str) -> list[View | None]:

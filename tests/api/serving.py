@@ -287,6 +287,10 @@ async def serving(
         try:
             if ready:
                 await api.worker.ready()
+                # Which topic there is was not known before: it would be another epoch in a moment.
+                context.hub._ticks.ask()
+                while await context.hub.epoch() != await views.epoch():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             yield api
         finally:
             await api.http.aclose()

@@ -752,7 +752,7 @@ async def test_row_28_errors(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("redis.internal.example: acme-read 0x7f00deadbeef")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(api.context.views), "load", broken)
+        patch.setattr(type(api.context.views), "load_packed", broken)
         failed = [await api.get(f"{SPRING}/summary")]
     assert (failed[0].status_code, failed[0].json()["error"]) == (500, "internal")
     writer = bearer("acme-all")
