@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
-import redis
+import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from redis import RedisError
 
@@ -24,12 +24,14 @@ from app.times import utc_text
 from app.topics import FACTS
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import known_identity
 from cli.progress import Progress
 from tables.conditions import GapSeen
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
+from tables.redis_names import sync_client
 
 READ_S: Final = 5.0
 WAIT_S: Final = 60.0
@@ -48,6 +50,7 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float)
     if bool(partitions) == every:
         raise click.UsageError("name the partitions, or --all")
     settings = wait_for_addresses(load_settings(), timeout_s=10.0)
+    settings = msgspec.structs.replace(settings, installation=known_identity(settings).id)
     seen = waiting(settings)
     wanted = sorted(seen) if every else sorted(set(partitions))
     for partition in wanted:
@@ -73,7 +76,7 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float)
 def waiting(settings: Settings) -> dict[int, GapSeen]:
     """Partition → where its database stands, of those that a worker has set aside at a gap. Raises StateError."""
     try:
-        with redis.Redis.from_url(settings.redis, socket_timeout=READ_S, protocol=2) as client:
+        with sync_client(settings.redis, settings.installation, timeout_s=READ_S) as client:
             stored: dict[bytes, bytes] = client.hgetall(WORKERS)
     except (RedisError, OSError) as error:
         raise StateError(

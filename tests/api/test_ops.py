@@ -147,19 +147,6 @@ async def test_ages_go_by_one_clock(api: Api, off_s: int) -> None:
     assert (document["away"], document["delay"]["facts_per_s"]) == ([], 100.0)
 
 
-async def test_what_is_wrong_with_the_api_itself(api: Api) -> None:
-    assert (await api.get("/ops/workers", "acme-all")).json()["workers"] == []
-    api.context.conditions.set("configuration_refused", "reports.toml is refused")
-    for path in ("/ops/workers", "/ops/lag"):
-        (row,) = (await api.get(path, "acme-all")).json()["workers"]
-        assert (row["role"], row["alive"], row["partitions"]) == ("api", True, [])
-        assert [(one["code"], one["stale"]) for one in row["conditions"]] == [
-            ("configuration_refused", False)
-        ]
-    api.context.conditions.clear("configuration_refused")
-    assert (await api.get("/ops/workers", "acme-all")).json()["workers"] == []
-
-
 async def test_live(api: Api) -> None:
     async with api.live("/ops/live", "acme-all") as events:
         first = await events.until("lag")
