@@ -18,13 +18,14 @@ from app.report import Freshness, head
 from app.topics import FACTS
 from cli.accept_gap import waiting
 from cli.main import run
+from cli.topics import ensure_topics
 from tables.cache import RecipientCache
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
-from tests.support.kafka import fresh_topics
+from tests.support.kafka import delete_topics
 from tests.support.processes import wait_until
 
 
@@ -149,7 +150,8 @@ async def test_a_trimmed_log_and_an_empty_folder(world: World) -> None:
 async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """What was counted of the old one stays; the new one is counted from its begin."""
     await counted(world)
-    fresh_topics(world.settings)
+    delete_topics(world.kafka, (FACTS,))
+    ensure_topics(world.settings)
     world.fill(3, begin=10)
     async with world.worker(publishing=True) as worker:
         await worker.settle()
