@@ -275,7 +275,7 @@ def test_what_the_command_says_when_it_cannot(
     assert "REPORTS_PARTITIONS=8" in said("nobody@example.com", "--org", "acme", status=3)
     monkeypatch.delenv("REPORTS_PARTITIONS")
     monkeypatch.setenv("REPORTS_REDIS", "redis://127.0.0.1:9/0")
-    assert "Redis, which knows the campaigns, can't be read" in said(
+    assert "the campaigns can't be read: Redis at 127.0.0.1:9" in said(
         "nobody@example.com", "--org", "acme", status=3
     )
 
