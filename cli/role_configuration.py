@@ -57,7 +57,7 @@ class RoleConfiguration:
         keep: bool = True,
         missing: Missing = Missing.PRETEND,
     ) -> None:
-        """Raises ConfigError. `keep`: whether what is accepted is copied, once the installation is known (`settle`)."""
+        """Raises ConfigError. `keep`: whether what is accepted is copied."""
         self._environ = os.environ if environ is None else environ
         self._only_settings = only_settings
         self._keep = keep
@@ -87,7 +87,7 @@ class RoleConfiguration:
     def _accept(self, path: Path) -> tuple[Settings, Organisations]:
         file = read_file(path)
         settings, organisations, whole = self._judge(file)
-        if self._keep and self._missing is not Missing.PRETEND:
+        if self._keep:
             _keep(settings.data / "run" / (ACCEPTED if whole else ACCEPTED_SETTINGS), file.text)
         return settings, organisations
 

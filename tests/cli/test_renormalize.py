@@ -157,5 +157,5 @@ def test_with_another_secret_than_the_installations_it_does_nothing(
         Identity(id="aa", secret="another", partitions=2, at_ms=time.time_ns() // 1_000_000)
     )
     assert run(["renormalize", "--from", "1h"]) == 3
-    assert "REPORTS_SECRET is not the installation's" in capsys.readouterr().err
+    assert "REPORTS_SECRET is not the secret of installation aa" in capsys.readouterr().err
     assert stored(kafka, WEBHOOKS, WEBHOOKS_PARTITIONS) == []

@@ -18,11 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.errors import ConfigError
 from app.organisations import Organisations
+from app.settings import Settings
 from cli import hangup
 from cli.role_configuration import ACCEPTED, ACCEPTED_SETTINGS, RoleConfiguration
 from cli.supervisor import reports_role
 from tables.conditions import Conditions
 from tests.cli.test_supervisor import Heard, running, until
+from tests.support.kafka import fresh_topics
 from tests.support.processes import ROOT, environment
 
 ORG = '[orgs.acme]\nname = "{name}"\n[orgs.acme.keys.k]\nsecret = "env:ACME_KEY"\nscopes = ["read"]\n'
@@ -263,9 +265,12 @@ async def test_a_start_on_the_last_good_one_says_so_at_once(world: World, hangup
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_hangup_at_any_moment_of_a_start_ends_no_role(redis_db: str, tmp_path: Path) -> None:
+async def test_a_hangup_at_any_moment_of_a_start_ends_no_role(
+    redis_db: str, kafka: str, tmp_path: Path
+) -> None:
     """From the fork on, and on through the imports."""
-    world = World(tmp_path, redis=redis_db)
+    fresh_topics(Settings(kafka=kafka))
+    world = World(tmp_path, redis=redis_db, kafka=kafka)
     world.write(ORG.format(name="Acme"))
     heard = Heard()
     async with running([reports_role("query", "query", ["query"])], heard, world.environ) as (supervisor, _):

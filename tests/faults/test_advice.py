@@ -59,8 +59,6 @@ ADVICE = {
     "{differs}: set": f"{TOPICS}.test_a_topic_that_somebody_made_again_with_too_few",
     "{differs}, and the further ones": f"{TOPICS}.test_more_partitions_are_let_pass_while_they_are_empty",
     "{differs}. The installation has": f"{TOPICS}.test_a_topic_that_somebody_made_again_with_too_few",
-    "Kafka at {kafka}: some partitions": "the cluster's operator starts its brokers",
-    "Kafka at {kafka} does not answer": f"{HERE}.test_every_role_and_command_names_kafka_s_address",
     "`reports up` or `demo` runs already": "tests.cli.test_up.test_one_per_data_folder",
 }  # fmt: skip
 
