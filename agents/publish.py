@@ -42,6 +42,8 @@ PAUSE_S: Final = 0.01
 SECTIONS_S: Final = 0.25
 """What readers are promised; a section has up to 1,500 rows, and encoding them takes a millisecond or two."""
 SECTIONS_SHARE: Final = 10
+SECTIONS_MOST_S: Final = 5.0
+"""The longest pause, on however slow a machine: readers wait, and the watchdog watches."""
 CHECK_S: Final = 1.0
 LONG_S: Final = 2.0
 """A repair that takes longer is told."""
@@ -155,7 +157,7 @@ class Publisher:
                 await asyncio.sleep(
                     took
                     if marked.is_set() and self._repairing(channel)
-                    else max(SECTIONS_S, SECTIONS_SHARE * took)
+                    else min(SECTIONS_MOST_S, max(SECTIONS_S, SECTIONS_SHARE * took))
                 )
             else:
                 await asyncio.sleep(max(PAUSE_S, took) if self._repairing(channel) else PAUSE_S)
