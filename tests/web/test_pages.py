@@ -32,7 +32,7 @@ READY = {
     REPORT: "document.querySelector('.chart canvas') && document.querySelector('.links li')",
     HOSTILE: "document.querySelector('.tile') && document.querySelectorAll('.links > li').length === 5",
     "/connect": "document.querySelectorAll('.source').length === 2",
-    "/operations": "document.querySelectorAll('[aria-label=Workers].card tbody tr').length === 2"
+    "/operations": "document.querySelectorAll('[aria-label=Workers].card tbody tr').length === 4"
     " && !document.querySelector('.spinner')",
     AB: "document.querySelectorAll('.heatmap td b').length === 6",
     HOSTILE_AB: "document.querySelector('.verdict, .interval')",
