@@ -144,4 +144,4 @@ def test_any_history_is_one_batch() -> None:
 
 @pytest.mark.long
 def test_any_long_history_is_one_batch() -> None:
-    run(600, 20)
+    run(200, 20)
