@@ -56,7 +56,7 @@ CACHED_RECIPIENTS: Final = 60_000
 LOCK_WAIT_S: Final = 30.0
 """How long another worker may take to close a partition's database in a shared folder."""
 COMMIT_S: Final = 1.0
-LOOK_S: Final = 1.0
+LOOK_S: Final = 0.25
 """How often partitions that are set aside are looked at."""
 GAPS_S: Final = 5.0
 """How often it is asked whether their gaps were accepted."""
@@ -260,8 +260,8 @@ class Aggregator:
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""
         self._put_down(partition)
-        self.aside.remove(partition)
         self.conditions.forget(partition)
+        self.aside.remove(partition)
         self._suspected.pop(partition, None)
 
     def count(self, partition: int, chunk: Chunk) -> None:

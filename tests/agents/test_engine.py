@@ -9,6 +9,7 @@ from typing import cast
 
 import faust
 import pytest
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.tables.manager import TableManager
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -32,6 +33,8 @@ def test_versions_are_those_that_were_traced(package: str, pinned: str) -> None:
         (faust_consumer.Consumer.getmany, ["self", "timeout"]),
         (faust_consumer.Consumer._wait_next_records, ["self", "timeout"]),
         (faust_consumer.Consumer.perform_seek, ["self"]),
+        (faust_consumer.ThreadDelegateConsumer._getmany, ["self", "active_partitions", "timeout"]),
+        (MetadataRequest.__init__, ["self", "topics", "allow_auto_topic_creation"]),
         (faust_consumer.Consumer.highwater, ["self", "tp"]),
         (driver.Consumer.seek_wait, ["self", "partitions"]),
         (driver.Consumer.seek_to_committed, ["self"]),
