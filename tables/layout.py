@@ -30,9 +30,9 @@ The layout carries a version (`Meta.version`). A section that needs more keys ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 from rocksdict import (
@@ -52,7 +52,7 @@ from app.facts import CampaignKey, Identity, RecipientKey
 from app.keys import normalise_address
 from app.state import RecipientState
 from app.verdicts import DEFAULT_RULES, Rules
-from tables.walking import check_end, walk_keys
+from tables.walking import walk, walk_keys
 
 LAYOUT_VERSION: Final = 2
 COUNTING: Final = 1
@@ -253,12 +253,10 @@ def scan(db: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """All (key, value) of a column family whose key starts with `prefix`, in order."""
     # No bound in the read options: the iterator of rocksdict 0.3.29 points into the bound without holding it, and runs
     # on into other keys at random. A comparison for each row is cheap beside decoding it.
-    name = prefix
-    for name, value in cast(Iterable[tuple[bytes, bytes]], db.items(from_key=prefix)):
+    for name, value in walk(db, prefix):
         if not name.startswith(prefix):
             return
         yield name, value
-    check_end(db, name)
 
 
 def scan_keys(db: Rdict, prefix: bytes) -> Iterator[bytes]:

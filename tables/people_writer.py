@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 from rocksdict import Rdict, WriteBatch
@@ -30,6 +30,7 @@ from tables.people import (
     time_of,
 )
 from tables.sketches import Sketch
+from tables.walking import walk
 
 TAIL: Final = 256
 """Hashes beside a sketch before it is written again: less than a sketch keeps as such."""
@@ -149,7 +150,7 @@ class PeopleWriter:
         low, high = (campaign + at_ms.to_bytes(8, "big") for at_ms in bounds_of(quarter))
         found: dict[Kind, set[int]] = {}
         entries = [entry for name, entry in written.items() if entry is not None and low <= name < high]
-        for name, stored in cast(list[tuple[bytes, bytes]], self._log.items(from_key=low)):
+        for name, stored in walk(self._log, low):
             if name >= high:
                 break
             if name not in written:

@@ -6,14 +6,15 @@ is touched meanwhile is found or not, and whoever reads this hears of it from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, cast
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 from rocksdict import Rdict
 
 from app.facts import CampaignKey
 from tables.layout import scan
+from tables.walking import walk
 
 ROWS: Final = 200
 """Rows of a step: some 0.2 ms. An iterator lives no longer than a step, so that the database may be closed between."""
@@ -84,7 +85,7 @@ def _steps(db: Rdict, prefix: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
     start = prefix
     while True:
         step: list[tuple[bytes, bytes]] = []
-        for name, stored in cast(Iterable[tuple[bytes, bytes]], db.items(from_key=start)):
+        for name, stored in walk(db, start):
             if not name.startswith(prefix) or len(step) == ROWS:
                 break
             step.append((name, stored))

@@ -425,6 +425,21 @@ class World(RuleBasedStateMachine):
         self.assign(self.owner[partition])
 
     @may_open
+    @rule(partition=partitions, from_log=st.booleans(), moves=st.booleans())
+    def rebuild_and_lose(self, partition: int, from_log: bool, moves: bool) -> None:
+        """Rebuilt, published, and then the folder is removed or the partition moves to another host."""
+        owner = self.owner[partition]
+        self.redis.plan.clear()
+        self.fact(partition, CAMPAIGNS[0], f.OPENED, 0, 0, True)
+        self.rebuild(owner, from_log)
+        self.count(partition)
+        self.publish_everything(owner)
+        if moves:
+            self.move(partition, True)
+        else:
+            self.remove_a_folder(partition)
+
+    @may_open
     @rule(host=hosts)
     def notice(self, host: int) -> None:
         """A zombie hears of the assignments."""
