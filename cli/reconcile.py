@@ -20,6 +20,7 @@ from redis import RedisError
 from rich.console import Console
 
 from app import breakdown as b
+from app import tally
 from app.breakdown import row_name
 from app.contribution import METRICS, NOTHING, LinkClicks, contribution
 from app.errors import StateError
@@ -37,6 +38,7 @@ from tables import layout
 from tables.book import Book
 from tables.layout import CampaignRow
 from tables.people import PeopleOf
+from tables.ranking import entries_of
 from tables.reading import PartitionReader
 from tables.redis_client import redis_of, redis_words
 from tables.sketches import Sketch
@@ -149,9 +151,10 @@ def reconcile(
             "sums",
             "rows",
             name,
-            _hex({key: tally for key, tally in rows.rows.items() if tally}),
+            _hex({key: value for key, value in rows.rows.items() if value}),
             _hex(book.rows),
         )
+        _compare_cuts(reader, key, row, book, name, result)
         stored = {found for letter in (b"K", b"F") for found, _ in reader.index(letter + key)}
         result.same("index", "clicks", f"{name}, missing", 0, len(clicks - stored))
         result.same("index", "clicks", f"{name}, left behind", 0, len(stored - clicks))
@@ -172,6 +175,20 @@ def reconcile(
             people.add_fallen(entry)
         _compare_people(reader, key, people, name, result)
     yield done
+
+
+def _compare_cuts(
+    reader: PartitionReader, key: CampaignKey, row: CampaignRow, book: Book, name: str, result: Comparison
+) -> None:
+    """What is kept beside the rows of sections that have very many."""
+    for section, cut, index in reader.cuts(key, row):
+        where = f"{name}, section {section}"
+        total, numbers = book.ranking(section).sums()
+        result.same("sums", "rows", f"{where}, all together", total, tally.from_bytes(cut.total))
+        result.same("sums", "rows", f"{where}, how many", numbers, cut.numbers)
+        wanted = entries_of(section, dict(book.section(section)), cut.floors)
+        result.same("index", "first rows", f"{where}, missing", 0, len(wanted - index))
+        result.same("index", "first rows", f"{where}, left behind", 0, len(index - wanted))
 
 
 def _hex(rows: Mapping[bytes, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nsmallest
 from typing import Final
 
@@ -230,6 +230,16 @@ class Ranking:
             for key, value in self.rows.items()
             if ((size := weight(value)) or not order) and self._within(order, key, size)
         ]
+
+
+def entries_of(section: int, rows: Mapping[RowKey, int], floors: Sequence[Floor]) -> set[bytes]:
+    """What the index of a section with these rows and floors has: `Ranking.entries`, from all rows."""
+    return {
+        entry_of(order, key, weight(value))
+        for order, (weight, floor) in enumerate(zip(orders_of(section), floors, strict=True))
+        for key, value in rows.items()
+        if (weight(value) or not order) and (-weight(value), key) <= (-floor[0], floor[1])
+    }
 
 
 def ranking_of(section: int, rows: Iterable[tuple[RowKey, int]]) -> Ranking:

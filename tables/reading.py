@@ -19,6 +19,7 @@ from tables.fallen import fallen_places, is_complete
 from tables.layout import COUNTING, CampaignRow, DayRow, Meta, scan
 from tables.own_files import OwnFiles
 from tables.people import Kind, sketches_between, sketches_of
+from tables.ranking import CutRow, cut_decoder
 from tables.sketches import Sketch
 from tables.views import Fence
 
@@ -94,6 +95,15 @@ class PartitionReader:
     def book(self, campaign: CampaignKey) -> Book:
         """Names and section rows."""
         return read_book(self._db, campaign)
+
+    def cuts(self, campaign: CampaignKey, row: CampaignRow) -> Iterator[tuple[int, CutRow, set[bytes]]]:
+        """(section, what sums it up, its index) of the sections that have so many rows (`tables.ranking`)."""
+        generation = self.fence().generation
+        for name, stored in scan(self._db, layout.cuts_name(campaign)):
+            section, cut = name[9], cut_decoder.decode(stored)
+            if (cut.generation, cut.offset) == (generation, row.sections.get(section)):
+                prefix = layout.ranks_name(campaign, section)
+                yield section, cut, {found[len(prefix) :] for found, _ in scan(self._db, prefix)}
 
     def index(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of the index (`tables.layout`) whose key starts with `prefix`."""

@@ -13,13 +13,14 @@ from app import breakdown as b
 from app.contribution import METRICS
 from app.errors import StateError
 from app.facts import CLICKED, DELIVERED, FACTS_VERSION, OPENED, Entry, Fact, FactsRecord, encode
-from app.keys import campaign_key, identity, recipient_key, secret_fingerprint
+from app.keys import campaign_key, identity, recipient_key, secret_fingerprint, text_id
 from cli.reconcile import reconcile
 from cli.verifier.compare import Comparison
-from tables import layout
+from tables import layout, ranking
 from tables.cache import RecipientCache
 from tables.layout import LAYOUT_VERSION, CampaignRow, Meta
 from tables.partition import PartitionDatabase
+from tables.ranking import cut_decoder
 from tables.reading import PartitionReader
 from tests.support.facts import detail_of
 
@@ -28,11 +29,14 @@ CAMPAIGN = campaign_key(SECRET, "acme", "spring")
 AT_MS = 1_790_000_000_000
 
 
-def entry(number: int, kind: int, at_ms: int) -> Entry:
+def entry(number: int, kind: int, at_ms: int, *, link: str | None = None) -> Entry:
     recipient = recipient_key(SECRET, CAMPAIGN, f"r{number}@example.com")
     detail, numbers = detail_of(
         link=1 + number % 2 if kind == CLICKED else 0, place=1, agent=1, provider=1 + number % 2, variant=1
     )
+    if link is not None:
+        detail = msgspec.structs.replace(detail, link=link)
+        numbers["link"] = text_id(link)
     fact = Fact(identity(recipient, kind, str(at_ms)), at_ms, kind, 0, number, **numbers)
     return Entry(recipient, f"r{number}@example.com", fact, encode(detail))
 
@@ -44,13 +48,17 @@ def database(tmp_path: Path) -> Path:
     entries += [entry(n, OPENED, AT_MS + n * 1_000_000) for n in range(0, 30, 2)]
     entries += [entry(n, CLICKED, AT_MS + n * 1_000_000) for n in range(0, 30, 5)]
     entries += [entry(1, OPENED, AT_MS + n * 1000) for n in range(260)]
+    return counted(tmp_path, entries)
+
+
+def counted(folder: Path, entries: list[Entry]) -> Path:
     meta = Meta(LAYOUT_VERSION, 0, 1, "topic", secret_fingerprint(SECRET), 0)
-    opened = PartitionDatabase(tmp_path / "0", meta, SECRET, RecipientCache(1000))
+    opened = PartitionDatabase(folder / "0", meta, SECRET, RecipientCache(1000))
     for offset, start in enumerate(range(0, len(entries), 50)):
         record = FactsRecord(FACTS_VERSION, "acme", "spring", AT_MS, entries[start : start + 50])
         opened.apply([(offset, encode(record))])
     opened.close()
-    return tmp_path / "0"
+    return folder / "0"
 
 
 def differences(path: Path) -> dict[tuple[str, str], int]:
@@ -182,6 +190,48 @@ def lost_fallen(db: Rdict) -> None:
 def wrong_fallen(db: Rdict) -> None:
     name, value = first(db, b"O" + CAMPAIGN)
     db.put(name, value[:2] + bytes(8))
+
+
+def lost_rank(db: Rdict) -> None:
+    db.delete(first(db, b"W" + CAMPAIGN)[0])
+
+
+def old_rank(db: Rdict) -> None:
+    name, value = first(db, b"W" + CAMPAIGN)
+    db.put(name[:12] + b"\x01" + name[13:], value)
+
+
+def wrong_total_of_rows(db: Rdict) -> None:
+    name, value = first(db, b"Q" + CAMPAIGN)
+    cut = cut_decoder.decode(value)
+    cut.total = b"\x01"
+    db.put(name, encode(cut))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (lost_rank, ("index", "first rows")),
+        (old_rank, ("index", "first rows")),
+        (wrong_total_of_rows, ("sums", "rows")),
+    ],
+)
+def test_a_difference_is_seen_where_there_are_very_many_rows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Rdict], None],
+    place: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(ranking, "LIMITS", {})
+    monkeypatch.setattr(ranking, "DEFAULT_LIMIT", 3)
+    path = counted(
+        tmp_path, [entry(n, CLICKED, AT_MS + n, link=f"https://example.com/{n}") for n in range(30)]
+    )
+    assert differences(path) == {}
+    db = layout.open_database(path)
+    spoil(db)
+    db.close()
+    assert differences(path)[place] >= 1
 
 
 @pytest.mark.parametrize(

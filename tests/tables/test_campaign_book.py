@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from app import facts as f
 from app import keys
 from app.facts import Detail, Entry, ErasedRecord, encode
-from app.sections import orders_of
 from app.tally import from_bytes
 from app.verdicts import Rules
 from tables import campaign_book, layout, ranking
@@ -23,12 +22,11 @@ from tables.book import Book, read_book
 from tables.layout import scan
 from tables.lookups import PagedReader
 from tables.partition import PartitionDatabase
-from tables.ranking import cut_decoder
+from tables.ranking import cut_decoder, entries_of
 from tables.section_parts import PUBLISHED, SectionPart, section_part
 from tables.shelf import Shelf
 from tests.support.facts import KEY, ORG, SECRET, START_MS
 from tests.tables.test_partition import database, dump, record
-from tests.tables.test_ranking import index_of
 
 LIMIT = 2
 ADDRESSES = [f"r{number}@example.com" for number in range(12)]
@@ -152,11 +150,7 @@ class World:
             assert from_bytes(cut.total) == sum(rows.values())
             prefix = layout.ranks_name(KEY, section)
             index = {found[len(prefix) :] for found, _ in scan(self.base._db, prefix)}
-            assert index == {
-                entry
-                for order, weight in enumerate(orders_of(section))
-                for entry in index_of(rows, order, weight, cut.floors[order])
-            }
+            assert index == entries_of(section, rows, cut.floors)
         with contextlib.closing(PagedReader(self.folder / "p0")) as reader:
             for section in PUBLISHED:
                 assert reader.total(KEY, section) in (None, sum(v for _, v in whole.section(section)))

@@ -16,7 +16,7 @@ from app.facts import encode
 from app.sections import Weight
 from app.tally import pack
 from tables import ranking
-from tables.ranking import Ranking, entry_of, key_of, read_ranking
+from tables.ranking import Ranking, entries_of, key_of, read_ranking
 
 KEYS = st.integers(4, 60).map(lambda number: row_key(b.CITY, number * 0x9E3779B97F4A7C15 % 2**64))
 TALLIES = st.builds(
@@ -31,15 +31,6 @@ LIMIT = 3
 def first(rows: dict[RowKey, int], weight: Weight, zero: bool) -> list[RowKey]:
     found = sorted((-weight(value), key) for key, value in rows.items() if zero or weight(value))
     return [key for _, key in found[:LIMIT]]
-
-
-def index_of(rows: dict[RowKey, int], order: int, weight: Weight, floor: ranking.Floor) -> set[bytes]:
-    """What an index has to hold."""
-    return {
-        entry_of(order, key, weight(value))
-        for key, value in rows.items()
-        if (weight(value) or not order) and (-weight(value), key) <= (-floor[0], floor[1])
-    }
 
 
 class Moving(RuleBasedStateMachine):
@@ -113,10 +104,9 @@ class Moving(RuleBasedStateMachine):
         people = self.ranking.weights[1]
         assert numbers == [len(self.rows), sum(1 for value in self.rows.values() if people(value))]
         if self.ranking.cut:
-            for place, weight in enumerate(self.ranking.weights):
-                ranks = index_of(self.rows, place, weight, self.ranking.floors[place])
-                assert {entry for entry in self.index if entry[0] == place} == ranks
-                assert self.ranking.kept[place] == len(ranks)
+            assert self.index == entries_of(b.CITY, self.rows, self.ranking.floors)
+            for order, kept in enumerate(self.ranking.kept):
+                assert kept == sum(1 for entry in self.index if entry[0] == order)
 
     @rule()
     def first_rows_are_the_first(self) -> None:

@@ -1,4 +1,4 @@
-"""Nothing but `tables.walking` iterates over a column family: rocksdict's own iterators end silently at a broken block."""
+"""Only `tables.walking` iterates over a column family: rocksdict's own iterators end silently at a broken block."""
 
 from __future__ import annotations
 
