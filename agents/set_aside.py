@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -70,6 +71,7 @@ class SetAside:
         self, partition: int, error: Exception, *, seen: GapSeen | None = None, begin: int | None = None
     ) -> None:
         """`seen`: where the database stood, at a gap; `begin`: the log's first offset, where it is known."""
+        _let_go(error)
         full = is_disk_full(error)
         self._note(partition, error, ROOM_S if full else RETRY_S)
         if full:
@@ -160,6 +162,13 @@ class SetAside:
             f"partition {partition} can't be counted: {type(error).__name__}: {words_of(error)}. This is a bug, and "
             "nothing is lost, since the log has all of it: report it with the worker's log, and upgrade"
         )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames of an error's traceback hold: a half-used iterator keeps RocksDB's lock on the folder."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _replaced(partition: int, begin: int | None) -> str:

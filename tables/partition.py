@@ -112,18 +112,18 @@ class PartitionDatabase:
         self._campaign_keys: dict[tuple[str, str], CampaignKey] = {}
         self.aggregates = Aggregates(self._db, self._index, cache)
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
-        self.foreign = ForeignFacts(self._db, self._recipients, secret)
         try:
+            self.foreign = ForeignFacts(self._db, self._recipients, secret)
             meta = self._check_meta(expected, new_generation)
             stored = self._db.get(layout.OFFSET)
             self._gaps = Gaps(self._db)
             stand = Stand(meta, int.from_bytes(stored, "big") if stored else 0)
             self.meta, self.next_offset = self._gaps.cross(self._db, stand, expected.topic_id, gaps)
+            complete = self.meta.counting >= COUNTING
+            self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         except BaseException:
             self.close()
             raise
-        complete = self.meta.counting >= COUNTING
-        self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         self.aggregates.generation = self.meta.generation
 
     @property

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 import redis
+from rocksdict import Rdict
 
-from agents.set_aside import DISK_FULL, SET_ASIDE
+from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside
 from app import facts as f
 from app.facts import FactsRecord, encode
 from tables import layout
+from tables.conditions import Conditions
 from tables.layout import Meta, open_database
 from tests.support.counting import World
 from tests.support.facts import ORG, START_MS
@@ -95,6 +97,24 @@ async def test_a_broken_database(world: World, fault: str) -> None:
         assert worker.conditions == {}
         assert worker.aggregator.positions == {0: 10, 1: 10}
     assert world.opens(0) == world.opens(1) == 10
+
+
+def test_an_error_that_is_kept_holds_no_iterator(tmp_path: Path) -> None:
+    """RocksDB would keep its lock on the folder, and the partition could not be tried again."""
+
+    def read(db: Rdict) -> None:
+        place = db.iter()
+        place.seek_to_first()
+        raise Exception("Corruption: block checksum mismatch")
+
+    aside = SetAside(tmp_path, Conditions())
+    db = open_database(tmp_path / "p0")
+    try:
+        read(db)
+    except Exception as error:  # noqa: BLE001  rocksdict raises plain ones
+        aside.add(0, error)
+    db.close()
+    open_database(tmp_path / "p0").close()
 
 
 async def test_a_repaired_folder_is_taken_at_once(world: World) -> None:

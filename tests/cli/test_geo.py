@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -38,12 +39,12 @@ class Registry(ThreadingHTTPServer):
 
     def tarball(self) -> bytes:
         out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        with tarfile.open(fileobj=out, mode="w") as archive:
             for name, content in self.files.items():
                 member = tarfile.TarInfo(f"package/{name}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-        return out.getvalue()
+        return gzip.compress(out.getvalue(), mtime=0)  # npm holds it to its hash
 
     def document(self) -> bytes:
         total = base64.b64encode(hashlib.sha512(self.tarball()).digest()).decode()
