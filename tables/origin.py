@@ -22,6 +22,7 @@ from app.identity import Databases, yields_key
 from app.topics import FACTS
 from tables import layout
 from tables.installation import ASK_S, log_ends, reading_consumer
+from tables.kafka_clients import client_settings
 from tables.layout import Meta
 
 SAMPLED_PARTITIONS: Final = 8
@@ -35,7 +36,7 @@ _meta_decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
 
 def topic_ids(kafka: str, topics: Iterable[str]) -> dict[str, str]:
     """Topic → Kafka's id: one made anew under the same name has another."""
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 2, "client.id": "reports-installation"})
+    admin = AdminClient(client_settings(kafka, "reports-installation"))
     try:
         asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=ASK_S)
         return {topic: str(future.result(ASK_S).topic_id) for topic, future in asked.items()}

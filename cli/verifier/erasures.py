@@ -22,6 +22,7 @@ from app.keys import campaign_key, recipient_key
 from app.topics import FACTS
 from cli.traffic.ledger import FactLine
 from cli.verifier.ledger import Campaign, Ledger
+from tables.kafka_clients import client_settings
 
 ERASED: Final = "erased"
 SILENCE_S: Final = 30.0
@@ -37,12 +38,11 @@ def read_erased(kafka: str, ends: Mapping[int, int]) -> set[bytes]:
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": kafka,
+            **client_settings(kafka, "reports-verify"),
             "group.id": "reports-verify",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "log_level": 2,
         }
     )
     left = {partition for partition, end in ends.items() if end}

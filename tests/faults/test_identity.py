@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from app.topics import DEAD, FACTS, INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.redis_names import sync_client
+from tables.views import FORMAT
 from tests.support.stack import TWO_ORGS, Stack
 
 ROLES = ("api", "normalize", "aggregate", "query")
@@ -221,9 +222,28 @@ def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) 
 
 def test_all_that_stands_in_redis_is_under_the_installations_id(stack: World) -> None:
     """Whatever the roles did so far; `tests.tables.test_redis_names` has two installations on one Redis."""
-    with sync_client(stack.redis_url, "", timeout_s=5) as everyone:
-        names = {name.decode() for name in everyone.scan_iter()}
     mine = f"cr:{stack.installation()}:"
-    kinds = {name.removeprefix(mine).split(":")[0] for name in names}
-    assert {name for name in names if not name.startswith(mine)} == set()
-    assert kinds >= {"epoch", "workers", "owners", "delays", "queries", "source", "sources", "rhythm", "v3"}
+    wanted = {
+        "epoch",
+        "workers",
+        "owners",
+        "delays",
+        "queries",
+        "source",
+        "sources",
+        "rhythm",
+        FORMAT.split(":")[1],
+    }
+    answer = httpx.post(f"{stack.url}/webhooks/acme/news", timeout=10.0, trust_env=False)
+    assert answer.status_code == 401
+    send(stack, "names", 4)
+    with sync_client(stack.redis_url, "", timeout_s=5) as everyone:
+
+        def names() -> set[str]:
+            return {name.decode() for name in everyone.scan_iter()}
+
+        def missing() -> set[str]:
+            return wanted - {name.removeprefix(mine).split(":")[0] for name in names()}
+
+        stack.wait_for(lambda: not missing(), 30, f"all kinds of names ({missing()} is not there)")
+        assert {name for name in names() if not name.startswith(mine)} == set()
