@@ -6,6 +6,7 @@ the same batch takes from it and plus what it adds.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ class Ends(NamedTuple):
 
 
 NO_ENDS: Final = Ends()
+_STORED: Final = struct.Struct(">4q")
 _PREFIX_BYTES: Final = 18
 """`F`, campaign, link, people or not."""
 
@@ -39,11 +41,11 @@ def widest(one: Ends, other: Ends) -> Ends:
 
 
 def ends_bytes(ends: Ends) -> bytes:
-    return b"".join(at_ms.to_bytes(8, "big", signed=True) for at_ms in ends)
+    return _STORED.pack(*ends)
 
 
 def ends_of(data: bytes) -> Ends:
-    return Ends(*(int.from_bytes(data[n : n + 8], "big", signed=True) for n in range(0, 32, 8)))
+    return Ends._make(_STORED.unpack(data))
 
 
 def moved_ends(
