@@ -61,23 +61,27 @@ def moved_ends(
     """
     come, gone = _by_prefix(added), _by_prefix(removed)
     prefixes = come.keys() | gone.keys() if gone else come.keys()
-    ends = known({int.from_bytes(prefix[9:17], "big") for prefix in prefixes})
-    result: dict[int, Ends] = {}
-    for prefix in prefixes:
-        link = int.from_bytes(prefix[9:17], "big")
-        old = result.get(link) or ends.get(link, NO_ENDS)
-        first, last = pair = old[2:] if prefix[17] else old[:2]
+    links = {prefix: int.from_bytes(prefix[9:17], "big") for prefix in prefixes}
+    known_ends = known(set(links.values()))
+    found: dict[int, list[int]] = {}
+    for prefix, link in links.items():
+        ends = found.get(link)
+        if ends is None:
+            ends = found[link] = list(known_ends.get(link, NO_ENDS))
+        place = 2 if prefix[17] else 0
+        first, last = ends[place], ends[place + 1]
         if gone and (times := gone.get(prefix)):
             if first in times:
                 first = _next(layout.scan_keys(index, prefix), removed)
             if last in times:
                 last = _next(layout.scan_back(index, prefix), removed)
         if times := come.get(prefix):
-            first = min(first, *times) if first >= 0 else min(times)
-            last = max(last, *times)
-        if (first, last) != pair:
-            result[link] = Ends(*old[:2], first, last) if prefix[17] else Ends(first, last, *old[2:])
-    return result
+            ends[place] = min(first, *times) if first >= 0 else min(times)
+            ends[place + 1] = max(last, *times)
+        else:
+            ends[place], ends[place + 1] = first, last
+    moved = ((link, Ends._make(ends)) for link, ends in found.items())
+    return {link: ends for link, ends in moved if ends != known_ends.get(link, NO_ENDS)}
 
 
 def _by_prefix(names: Iterable[bytes]) -> dict[bytes, list[int]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -62,7 +63,12 @@ def limit_of(section: int) -> int:
 
 def entry_of(order: int, key: RowKey, weight: int) -> bytes:
     """A row's entry in the index: the order, and where it stands there, the smallest first. 22 bytes."""
-    return bytes((order,)) + (_MOST - min(weight, _MOST)).to_bytes(5, "big") + key[1:]
+    return _place_of(order, weight) + key[1:]
+
+
+@lru_cache(maxsize=8_192)
+def _place_of(order: int, weight: int) -> bytes:
+    return bytes((order,)) + (_MOST - min(weight, _MOST)).to_bytes(5, "big")
 
 
 def key_of(section: int, entry: bytes) -> RowKey:
@@ -143,17 +149,17 @@ class Ranking:
         for order, (places, sizes) in enumerate(orders):
             number = len(places)
             most = KEPT * self.limit if number > WHOLE * self.limit else number
-            sized = [(keys[place], size) for place, size in zip(places.tolist(), sizes.tolist(), strict=True)]
-            first = sized[:most]
             if number > most:
-                self.floors[order] = first[-1][1], first[-1][0]
+                self.floors[order] = int(sizes[most - 1]), keys[places[most - 1]]
+            sized = zip([keys[place] for place in places.tolist()], sizes.tolist(), strict=True)
+            first = list(islice(sized, most))
+            left.update(key for key, _ in first)
             if self.cut:
-                ops += ((False, entry_of(order, key, size)) for key, size in sized[most:])
+                ops += [(False, entry_of(order, key, size)) for key, size in sized]
             else:
-                ops += ((True, entry_of(order, key, size)) for key, size in first)
+                ops += [(True, entry_of(order, key, size)) for key, size in first]
                 self.numbers[order] = number
             self.kept[order] = len(first)
-            left.update(key for key, _ in first)
         self.rows = {key: rows[key] for key in left}
         self.cut = True
         return ops
