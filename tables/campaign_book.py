@@ -47,7 +47,7 @@ class CampaignBook(KnownNames):
         self._ends: dict[int, Ends] = {}
         self._waiting: dict[tuple[int, int], Entry] = {}
         """Names that a batch came with and that aren't in memory, each with the first fact that has it."""
-        self._new_links: set[int] = set()
+        self._new_links: set[bytes] = set()
         """Links without a row before this batch."""
         self._stored_parts: set[int] = set()
         self._smallest: dict[RowKey, int] = {}
@@ -125,6 +125,7 @@ class CampaignBook(KnownNames):
         """Stores the other names of a batch, those that are new."""
         # One that was hidden meanwhile stays so.
         missing = [name for name in self._waiting if name[1] not in self._known[name[0]]]
+        cut = {section for section, ranking in self._rankings.items() if ranking.cut}
         prefix = layout.name_name(self._campaign, b"")
         keys = [prefix + _name_bytes(section, number) for section, number in missing]
         for (section, number), key, stored in zip(missing, keys, self._get(keys), strict=True):
@@ -133,7 +134,7 @@ class CampaignBook(KnownNames):
                 continue
             text = text_of(self._waiting[section, number], section)
             batch.put(key, text.encode("utf-8", "surrogatepass"))
-            if not self.known_ranking(section).cut:
+            if section not in cut:
                 self._add(section, number, text)
         self._waiting.clear()
 
@@ -236,7 +237,7 @@ class CampaignBook(KnownNames):
         """Adds a batch's differences to the rows; gives the sections that changed."""
         rankings, put, prefix = self._rankings, batch.put, layout.row_name(self._campaign, b"")
         changed: set[int] = set()
-        beyond: list[tuple[RowKey, int]] = []
+        beyond: dict[int, dict[RowKey, int]] = {}
         for key, difference in differences.items():
             if not difference:
                 continue
@@ -244,13 +245,16 @@ class CampaignBook(KnownNames):
             changed.add(section)
             ranking = rankings.get(section) or self.known_ranking(section)
             if ranking.cut:
-                beyond.append((key, difference))
+                some = beyond.get(section)
+                if some is None:
+                    some = beyond[section] = {}
+                some[key] = difference
                 continue
             rows = ranking.rows
             assert rows is not None, "a section that is whole is in memory"
             before = rows.get(key)
             if before is None and section == b.LINK:
-                self._new_links.add(_link_of(key))
+                self._new_links.add(key[1:9])
             value = (before or 0) + difference
             if value:
                 rows[key] = value
@@ -258,65 +262,53 @@ class CampaignBook(KnownNames):
             else:
                 rows.pop(key, None)
                 batch.delete(prefix + key)
-        if beyond:
-            self._add_to_cut(beyond, batch)
+        # Links before their positions.
+        for section in sorted(beyond):
+            self._add_to_cut(rankings[section], beyond[section], batch)
         return changed
 
-    def _add_to_cut(self, differences: list[tuple[RowKey, int]], batch: WriteBatch) -> None:
-        sections = {key[0] for key, _ in differences}
-        for section in sections:
+    def _add_to_cut(self, ranking: Ranking, differences: Mapping[RowKey, int], batch: WriteBatch) -> None:
+        section = ranking.section
+        if ranking.overgrown and (ranking := self.ranking(section)).overgrown:
             # Before anything of this batch, since it reads what is stored.
-            if self._rankings[section].overgrown and (ranking := self.ranking(section)).overgrown:
-                self._move_index(ranking, batch)
-        rankings, prefix = self._rankings, layout.row_name(self._campaign, b"")
-        stored = self._before([key for key, _ in differences])
-        ops: dict[int, Ops] = {section: [] for section in sections}
-        new: dict[int, list[tuple[RowKey, int]]] = {section: [] for section in sections}
-        packed: dict[int, bytes] = {}
-        for key, difference in differences:
-            section, before = key[0], stored.get(key, 0)
+            self._move_index(ranking, batch)
+        put, prefix = batch.put, layout.row_name(self._campaign, b"")
+        known = ranking.rows or {}
+        stored = self._stored_rows(section, [key for key in differences if key not in known])
+        ops: Ops = []
+        new: dict[int, list[RowKey]] = {}
+        smallest: dict[RowKey, int] = {}
+        for key, difference in differences.items():
+            before = known.get(key) or stored.get(key)
+            if not before:
+                new.setdefault(difference, []).append(key)
+                continue
             after = before + difference
-            if before:
-                rankings[section].move(key, before, after, ops[section])
-            else:
-                new[section].append((key, after))
-            if section == b.LINK and key <= self._smallest_to:
-                self._smallest[key] = after
+            ranking.move(key, before, after, ops)
+            smallest[key] = after
             if after:
-                data = packed.get(after)
-                if data is None:
-                    data = packed[after] = tally.to_bytes(after)
-                batch.put(prefix + key, data)
+                put(prefix + key, tally.to_bytes(after))
             else:
                 batch.delete(prefix + key)
-        for section, some in ops.items():
-            rankings[section].come(new[section], some)
-            self._write_index(section, some, batch)
+        for value, keys in new.items():
+            data = tally.to_bytes(value)
+            for key in keys:
+                put(prefix + key, data)
+        ranking.come(new, ops)
+        if section == b.LINK:
+            smallest.update((key, value) for value, keys in new.items() for key in keys)
+            last = self._smallest_to
+            self._smallest.update((key, value) for key, value in smallest.items() if key <= last)
+        self._write_index(section, ops, batch)
 
-    def _before(self, keys: Iterable[RowKey]) -> dict[RowKey, int]:
-        """Rows of sections that are cut → their tallies, those that are there."""
-        found: dict[RowKey, int] = {}
-        asked: list[RowKey] = []
-        positions: list[RowKey] = []
-        for key in keys:
-            rows = self._rankings[key[0]].rows
-            value = rows.get(key) if rows else None
-            if value is not None:
-                found[key] = value
-            elif key[0] == b.POSITION:
-                positions.append(key)
-            else:
-                asked.append(key)
-        self._find_rows(asked, found)
-        self._new_links.update(_link_of(key) for key in asked if key[0] == b.LINK and key not in found)
-        self._find_rows([key for key in positions if _link_of(key) not in self._new_links], found)
+    def _stored_rows(self, section: int, keys: list[RowKey]) -> dict[RowKey, int]:
+        """Rows of a section that is cut → their tallies, those that are there."""
+        if section == b.POSITION:
+            keys = [key for key in keys if key[1:9] not in self._new_links]
+        found = self._tallies(keys)
+        if section == b.LINK:
+            self._new_links.update([key[1:9] for key in keys if key not in found])
         return found
-
-    def _find_rows(self, keys: list[RowKey], found: dict[RowKey, int]) -> None:
-        prefix = layout.row_name(self._campaign, b"")
-        for key, value in zip(keys, self._get([prefix + key for key in keys]), strict=True):
-            if value is not None:
-                found[key] = tally.from_bytes(value)
 
     def settle(self, changed: Iterable[int], offset: int, batch: WriteBatch) -> None:
         """What of the sections that a batch changed is stored beside their rows."""
@@ -351,9 +343,11 @@ class CampaignBook(KnownNames):
         batch.put(name, encode(ranking.stored(self._generation, offset)))
 
     def _tallies(self, keys: Collection[RowKey]) -> dict[RowKey, int]:
-        found: dict[RowKey, int] = {}
-        self._find_rows(list(keys), found)
-        return found
+        prefix = layout.row_name(self._campaign, b"")
+        stored = self._get([prefix + key for key in keys])
+        return {
+            key: tally.from_bytes(value) for key, value in zip(keys, stored, strict=True) if value is not None
+        }
 
     def smallest_links(self, most: int) -> list[tuple[RowKey, int]]:
         """The links with the smallest numbers, and their tallies. Not while a batch is being made.
@@ -377,7 +371,8 @@ class CampaignBook(KnownNames):
     def know_ends(self, links: Iterable[int]) -> dict[int, Ends]:
         """First and last click of these links and others: `NO_ENDS` where there is none, or nothing."""
         prefix = layout.ends_prefix(self._campaign)
-        missing = [link for link in links if link not in self._ends and link not in self._new_links]
+        ends, new = self._ends, self._new_links
+        missing = [link for link in links if link not in ends and _number_bytes(link) not in new]
         stored = self._get([prefix + _number_bytes(link) for link in missing])
         for link, value in zip(missing, stored, strict=True):
             self._ends[link] = ends_of(value) if value is not None else NO_ENDS
@@ -400,10 +395,6 @@ class CampaignBook(KnownNames):
     def _get(self, keys: list[bytes]) -> list[bytes | None]:
         """Several at once; rocksdict says nothing for nothing."""
         return cast("list[bytes | None]", self._db.get(cast(Any, keys))) if keys else []
-
-
-def _link_of(key: RowKey) -> int:
-    return int.from_bytes(key[1:9], "big")
 
 
 def _section_of(row: tuple[bytes, bytes]) -> int:

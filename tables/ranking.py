@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -196,7 +196,7 @@ class Ranking:
         """A row's tally changes, where the section is cut; 0: there is no row."""
         if not old:
             if new:
-                self.come(((key, new),), ops)
+                self.come({new: (key,)}, ops)
             return
         self.total += new - old
         keeps = False
@@ -220,20 +220,23 @@ class Ranking:
             else:
                 self.rows.pop(key, None)
 
-    def come(self, new: Iterable[tuple[RowKey, int]], ops: Ops) -> None:
-        """Rows that were not there, where the section is cut: nearly all of a batch where each recipient has one."""
-        weigh, floors, kept, numbers, rows = self._weigh, self.floors, self.kept, self.numbers, self.rows
-        for key, value in new:
-            self.total += value
-            for order, size in enumerate(weigh(value)):
-                if size or not order:
-                    numbers[order] += 1
-                    least, last = floors[order]
-                    if size > least or (size == least and key <= last):
-                        ops.append((True, entry_of(order, key, size)))
-                        kept[order] += 1
-                        if rows is not None:
-                            rows[key] = value
+    def come(self, new: Mapping[int, Collection[RowKey]], ops: Ops) -> None:
+        """Rows that were not there, by their tallies: in a mailing with a link for each recipient nearly all rows of
+        a batch, with a few tallies between them. Where the section is cut."""
+        for value, keys in new.items():
+            self.total += value * len(keys)
+            for order, size in enumerate(self._weigh(value)):
+                if not size and order:
+                    continue
+                self.numbers[order] += len(keys)
+                least, last = self.floors[order]
+                if size < least:
+                    continue
+                within = keys if size > least else [key for key in keys if key <= last]
+                self.kept[order] += len(within)
+                ops += [(True, entry_of(order, key, size)) for key in within]
+                if self.rows is not None:
+                    self.rows.update(dict.fromkeys(within, value))
 
     def first(self) -> list[list[RowKey]]:
         """Of each order the keys of the first rows, as many as the limit says, in order."""
