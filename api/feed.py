@@ -142,20 +142,27 @@ class Feed:
     def filled(self) -> bool:
         return bool(self._versions)
 
-    def update(self, view: View, *, freshness: Freshness, clickers: TopClickers | None = None) -> None:
-        """Takes a view over: the sections for which it was loaded, and the head. Wakes the watchers if it differs."""
-        before = self._sequence
-        self._epoch = epoch_digits(view.epoch)
+    def made(self, view: View, clickers: TopClickers | None = None) -> dict[Section, bytes]:
+        """The sections for which a view was loaded, as `update` takes them; from any thread."""
+        found: dict[Section, bytes] = {}
         for name in SECTIONS:
             if name in self.key.sections and _loaded(name, view):
                 value = section(
                     name, view, count=self.key.count, timezone=self.key.timezone, clickers=clickers
                 )
-                self._set(name, b'"' + name.encode() + b'":' + json_text(value))
-                if self._versions.get(name) != view.version:
-                    # Same numbers under a new version: who has them is told the new id with the next event.
-                    self._versions[name] = view.version
-                    self._cache.clear()
+                found[name] = b'"' + name.encode() + b'":' + json_text(value)
+        return found
+
+    def update(self, view: View, *, freshness: Freshness, made: dict[Section, bytes] | None = None) -> None:
+        """Takes a view over: what is `made` of it, and the head. Wakes the watchers if it differs."""
+        before = self._sequence
+        self._epoch = epoch_digits(view.epoch)
+        for name, value in (made if made is not None else self.made(view)).items():
+            self._set(name, value)
+            if self._versions.get(name) != view.version:
+                # Same numbers under a new version: who has them is told the new id with the next event.
+                self._versions[name] = view.version
+                self._cache.clear()
         self.update_head(view, freshness, wake=False)
         if self._sequence != before:
             self._wake_all()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
+from api.building import build
 from api.feed import Feed, FeedKey, Subscription
 from api.metrics import Metrics
 from api.queries import Queries
@@ -195,17 +196,18 @@ class LiveHub:
             watched.whole = view
         return view
 
-    async def _update(self, watched: Watched, feed: Feed, view: View) -> None:
+    async def _update(self, watched: Watched, feed: Feed, view: View, *, anew: bool = False) -> None:
+        """`anew`: the view is of another epoch than what the feed has."""
         clickers: TopClickers | None = None
         if feed.key.shared:
-            view = shared_view(view, self._secret)
+            loaded = view
+            view = await build(loaded, lambda: shared_view(loaded, self._secret))
         elif "links" in feed.key.sections and view.sections is not None:
             clickers = await clickers_of(self.queries, watched.key, view, feed.key.count)
-        feed.update(
-            view,
-            freshness=self._freshness(watched, feed, view),
-            clickers=clickers,
-        )
+        made = await build(view, lambda: feed.made(view, clickers))
+        if anew:
+            feed.reset()  # nothing awaits until it is filled again: a watcher may look at it at any time
+        feed.update(view, freshness=self._freshness(watched, feed, view), made=made)
 
     def release(self, watched: Watched, feed: Feed, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
@@ -271,13 +273,10 @@ class LiveHub:
             self._update_heads(watched)
             return False
         watched.suspect = False
-        if anew:
-            if watched.slow and not whole:
-                view = await self._load(watched, whole=True) or view
-            for feed in watched.feeds.values():
-                feed.reset()
+        if anew and watched.slow and not whole:
+            view = await self._load(watched, whole=True) or view
         for feed in list(watched.feeds.values()):
-            await self._update(watched, feed, view)
+            await self._update(watched, feed, view, anew=anew)
         # Only now: until all feeds have it, the poll of versions finds a difference, and it is tried again.
         watched.view = view
         return True

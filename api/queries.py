@@ -181,20 +181,8 @@ class Queries:
         answers = await self._ask(
             "tops", lambda some: wire.TopsRequest(campaign, some, tuple(sections), tuple(keys)), _tops
         )
-        totals = {}
-        for place, section in enumerate(sections):
-            known = [answer.totals[place] for answer in answers]
-            if None not in known:
-                totals[section] = sum(tally.from_bytes(total or b"") for total in known)
-        ends: dict[int, Ends] = {}
-        for answer in answers:
-            for link, pair in answer.ends.items():
-                ends[link] = widest(Ends(*ends[link]), Ends(*pair)) if link in ends else Ends(*pair)
-        tallies = {
-            key: sum(tally.from_bytes(answer.tallies[place]) for answer in answers)
-            for place, key in enumerate(keys)
-        }
-        return Answer(totals, tallies, dict(ends))
+        # Of thousands of rows: webhooks are taken on the event loop.
+        return await asyncio.to_thread(_added_up, sections, keys, answers)
 
     async def people(
         self, campaigns: Sequence[CampaignKey], kinds: Sequence[Kind], first: int, end: int
@@ -298,6 +286,23 @@ class Queries:
         if status != 200:
             raise RuntimeError(f"the query process answered {status} to {path}")
         return decoder.decode(body)
+
+
+def _added_up(sections: Sequence[int], keys: Sequence[RowKey], answers: Sequence[wire.TopsAnswer]) -> Answer:
+    totals = {}
+    for place, section in enumerate(sections):
+        known = [answer.totals[place] for answer in answers]
+        if None not in known:
+            totals[section] = sum(tally.from_bytes(total or b"") for total in known)
+    ends: dict[int, Ends] = {}
+    for answer in answers:
+        for link, pair in answer.ends.items():
+            ends[link] = widest(Ends(*ends[link]), Ends(*pair)) if link in ends else Ends(*pair)
+    tallies = {
+        key: sum(tally.from_bytes(answer.tallies[place]) for answer in answers)
+        for place, key in enumerate(keys)
+    }
+    return Answer(totals, tallies, dict(ends))
 
 
 def away(partitions: Iterable[int]) -> TryLater:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from api import parameters
+from api.building import build
 from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import (
@@ -88,17 +89,7 @@ async def one_section(request: Request) -> Response:
     zone = parameters.timezone_of(query, _home(context, viewer))
     name = cast(Section, request.url.path.rpartition("/")[2])
     view = await _view(context, viewer, hours=False, sections=rows_of((name,)))
-    clickers = await _clickers(context, viewer, view, count) if name == "links" else None
-    return json_response(
-        report_document(
-            view,
-            freshness=context.freshness(view.complete, view.behind_ms),
-            count=count,
-            timezone=zone,
-            sections=(name,),
-            clickers=clickers,
-        )
-    )
+    return await _answer(context, viewer, view, count, zone, (name,))
 
 
 async def variants_section(request: Request) -> Response:
@@ -117,10 +108,12 @@ async def variants_section(request: Request) -> Response:
         fields = (query["x"], query["y"])
     chosen = {name.removeprefix("variant."): query[name] for name in chosen_names}
     view = await _view(context, viewer, hours=False, sections=ROWS_OF["variants"])
-    assert view.sections is not None
+    rows = view.sections
+    assert rows is not None
+    made = await build(view, lambda: variants(rows, view.labels.fields, count, Asked(rate, fields, chosen)))
     document: shapes.VariantsDocument = {
         **head(view, freshness=context.freshness(view.complete, view.behind_ms), count=count),
-        "variants": variants(view.sections, view.labels.fields, count, Asked(rate, fields, chosen)),
+        "variants": made,
     }
     return json_response(document)
 
@@ -133,16 +126,21 @@ async def report(request: Request) -> Response:
     zone = parameters.timezone_of(query, _home(context, viewer))
     sections = parameters.sections_of(query)
     view = await _view(context, viewer, hours="timeline" in sections, sections=rows_of(sections))
+    return await _answer(context, viewer, view, count, zone, sections)
+
+
+async def _answer(
+    context: Context, viewer: Viewer, view: View, count: Count, zone: str, sections: Collection[Section]
+) -> Response:
     clickers = await _clickers(context, viewer, view, count) if "links" in sections else None
-    return json_response(
-        report_document(
-            view,
-            freshness=context.freshness(view.complete, view.behind_ms),
-            count=count,
-            timezone=zone,
-            sections=sections,
-            clickers=clickers,
-        )
+    freshness = context.freshness(view.complete, view.behind_ms)
+    return await build(
+        view,
+        lambda: json_response(
+            report_document(
+                view, freshness=freshness, count=count, timezone=zone, sections=sections, clickers=clickers
+            )
+        ),
     )
 
 
@@ -160,7 +158,7 @@ async def _view(context: Context, viewer: Viewer, *, hours: bool, sections: Coll
     view = await context.hub.tops.load(key, epoch=await context.hub.epoch(), hours=hours, sections=sections)
     if view is None:
         raise await context.hub.not_found()
-    return viewer.may_see(view, context.secret)
+    return await build(view, lambda: viewer.may_see(view, context.secret))
 
 
 async def _clickers(context: Context, viewer: Viewer, view: View, count: Count) -> TopClickers | None:

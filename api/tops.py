@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from api.building import build
 from app import breakdown as b
 from app.errors import TryLater
 from app.facts import CampaignKey
@@ -119,7 +120,8 @@ def _merged(packed: PackedSections) -> tuple[dict[int, Rows], Asked]:
 
 async def clickers_of(queries: Queries, key: CampaignKey, view: View, count: Count) -> TopClickers | None:
     """The top clickers of the first links; None where nobody can tell."""
-    links = top_links((view.sections or {}).get(b.LINK, NO_ROWS), count, TOP_LINKS)
+    rows = (view.sections or {}).get(b.LINK, NO_ROWS)
+    links = await build(view, lambda: top_links(rows, count, TOP_LINKS))
     if not links:
         return {}
     try:

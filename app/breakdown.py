@@ -10,7 +10,7 @@ The numbers of sections and fields are on disk: they never change; new ones go t
 
 from __future__ import annotations
 
-from functools import lru_cache
+from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 from app.tally import one
@@ -83,9 +83,11 @@ CLICK_PRESENCE: Final = tuple(
 )
 
 
-@lru_cache(maxsize=131_072)
+_key_bytes = Struct(">BQQ").pack
+
+
 def row_key(section: int, a: int, b: int = 0) -> RowKey:
-    return bytes((section,)) + a.to_bytes(8, "big") + b.to_bytes(8, "big")
+    return _key_bytes(section, a, b)
 
 
 class RowName(NamedTuple):

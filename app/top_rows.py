@@ -12,7 +12,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -45,8 +46,15 @@ def shown_of(section: int) -> int:
 def _first(rows: Rows, section: int, keys: Iterable[Key], place: int) -> list[Key]:
     """Of these rows those that come first in an order."""
     weight = orders_of(section)[place]
-    name: Callable[[Key], object] = (lambda key: key) if rows.cut else name_in(rows)
-    found = [(-size, name(key), key) for key in keys if (size := weight(rows.tallies[key]))]
+    tallies = rows.tallies
+    # Of very many rows most have the same few tallies.
+    sizes = {tally: weight(tally) for tally in set(tallies.values())}
+    if rows.cut:
+        some = [(-size, key) for key in keys if (size := sizes[tallies[key]])]
+        some.sort()
+        return [key for _, key in some[: shown_of(section)]]
+    name = name_in(rows)
+    found = [(-size, name(key), key) for key in keys if (size := sizes[tallies[key]])]
     found.sort()
     return [key for _, _, key in found[: shown_of(section)]]
 
@@ -92,7 +100,9 @@ def _kept(rows: Rows, section: int) -> list[Key]:
     """What may be shown of a section by what is known of it."""
     keys: dict[Key, None] = {}
     for place, count in _counts(section):
-        sure = rows.tallies.keys() - rows.unsure(count) if rows.short else rows.tallies
+        unsure = rows.unsure(count)
+        # In the order in which they are, which is nearly the one that they are put in.
+        sure = [key for key in rows.tallies if key not in unsure] if unsure else rows.tallies
         keys.update(dict.fromkeys(_first(rows, section, sure, place)))
     return list(keys)
 
@@ -149,7 +159,7 @@ def completed(sections: Sections, asked: Mapping[int, Collection[Key]], answer: 
 
 
 def _people(tallies: Mapping[Key, int]) -> int:
-    return sum(1 for tally in tallies.values() if people_events(tally))
+    return sum(number for tally, number in Counter(tallies.values()).items() if people_events(tally))
 
 
 def trimmed(sections: Sections) -> dict[int, Rows]:

@@ -22,9 +22,8 @@ from app.settings import Settings
 from app.topics import FACTS
 from bench.figure import Figure, percentile
 from bench.traffic import Encoded, fill
-from cli.topics import ensure_topics
 from cli.traffic.client import Address, Connection, address_of
-from tables.views import PARTITIONS, SECTION_PARTITIONS
+from tables.views import PARTITIONS, SECTION_PARTITIONS, fences_of
 from tests.support.stack import Stack
 
 RECIPIENTS = int(os.environ.get("BENCH_RECIPIENTS", "1_000_000"))
@@ -102,8 +101,7 @@ def _figures(readers: _Readers, note: str) -> list[Figure]:
 def _measure(folder: Path, links: int) -> _Run:
     with Stack(folder) as stack:
         stack.start_servers()
-        settings, _ = stack.configuration()
-        ensure_topics(settings)
+        settings = stack.install()
         written = fill(settings.kafka, mailing(settings, links))
         rate, rows_s, memory_mb = _drain(stack, written)
         for role in ("query", "normalize", "api"):
@@ -116,17 +114,20 @@ def _measure(folder: Path, links: int) -> _Run:
 def mailing(settings: Settings, links: int) -> Iterator[Encoded]:
     key = keys.campaign_key(settings.secret, "acme", CAMPAIGN)
     now_ms = time.time_ns() // 1_000_000
+    secret = keys.secret_fingerprint(settings.secret)
     waiting: dict[int, list[Entry]] = {}
     for number in range(RECIPIENTS):
         partition, entries = _recipient(settings, key, number, links, now_ms - 86_400_000)
         some = waiting.setdefault(partition, [])
         some += entries
         if len(some) >= PER_RECORD:
-            yield partition, len(some), encode(FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, some))
+            record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, some, secret)
+            yield partition, len(some), encode(record)
             waiting[partition] = []
     for partition, some in waiting.items():
         if some:
-            yield partition, len(some), encode(FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, some))
+            record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, some, secret)
+            yield partition, len(some), encode(record)
 
 
 def _recipient(
@@ -162,9 +163,9 @@ def _drain(stack: Stack, written: dict[int, list[int]]) -> tuple[float, float, f
     with stack.redis_client() as redis:
         process = stack.start("aggregate")
         deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and process.poll() is None:
             numbers, rows = (
-                {int(p): int(text.rpartition(b":")[2]) for p, text in redis.hgetall(name).items()}
+                {p: fence.offset for p, fence in fences_of(redis.hgetall(name)).items()}
                 for name in (PARTITIONS, SECTION_PARTITIONS)
             )
             now = time.monotonic()
@@ -245,7 +246,9 @@ async def _click(settings: Settings, links: int, stop: asyncio.Event) -> None:
     while not stop.is_set():
         now_ms = time.time_ns() // 1_000_000
         partition, entries = _recipient(settings, key, number, links, now_ms - 86_400_000, again=1)
-        record = FactsRecord(f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, entries)
+        record = FactsRecord(
+            f.FACTS_VERSION, "acme", CAMPAIGN, now_ms, entries, keys.secret_fingerprint(settings.secret)
+        )
         producer.produce(FACTS, encode(record), partition=partition)
         producer.poll(0)
         number += CLICKS

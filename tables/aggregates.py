@@ -148,6 +148,7 @@ class Aggregates:
 
     def _add_rows(self, campaign: CampaignKey, differences: Sums, batch: WriteBatch) -> set[int]:
         book = self.book(campaign)
+        book.learn_rest(batch)
         sections = book.add(differences.rows, batch)
         if differences.clicks or differences.unclicks:
             ends = moved_ends(self._index, campaign, differences.clicks, differences.unclicks, book.know_ends)

@@ -82,19 +82,23 @@ class KnownNames:
             and fact.reason in known[b.REASON]
         ):
             return []
+        return self._learn(
+            entry,
+            (
+                (b.PROVIDER, fact.provider),
+                (b.VARIANT, fact.variant),
+                (b.AGENT, fact.agent),
+                (b.CITY, fact.place),
+                (b.LINK, fact.link),
+                (b.REASON, fact.reason),
+            ),
+        )
+
+    def _learn(self, entry: Entry, numbers: Iterable[tuple[int, int]]) -> list[Name]:
         new: list[Name] = []
-        detail: Detail | None = None
-        for section, number in (
-            (b.PROVIDER, fact.provider),
-            (b.VARIANT, fact.variant),
-            (b.AGENT, fact.agent),
-            (b.CITY, fact.place),
-            (b.LINK, fact.link),
-            (b.REASON, fact.reason),
-        ):
-            if number not in known[section] and not self._find(section, number):
-                detail = detail or _detail_of(entry)
-                text = _text_in(detail, section)
+        for section, number in numbers:
+            if number not in self._known[section] and not self._find(section, number):
+                text = text_of(entry, section)
                 new.append((section, number, text))
                 new += self._add(section, number, text)
         return new
@@ -144,15 +148,12 @@ class KnownNames:
         return [(section, number, text)]
 
 
-def _detail_of(entry: Entry) -> Detail:
-    try:
-        return decode_detail(entry.detail)
-    except msgspec.MsgspecError:
-        return _NO_DETAIL
-
-
-def _text_in(detail: Detail, section: int) -> str:
+def text_of(entry: Entry, section: int) -> str:
     """What a fact's detail says about one of its numbers."""
+    try:
+        detail = decode_detail(entry.detail)
+    except msgspec.MsgspecError:
+        detail = _NO_DETAIL
     if section == b.VARIANT:
         return _json(detail.variant or {}).decode()
     if section == b.AGENT:

@@ -3,6 +3,9 @@
 Rules:
 - Of each section a `Ranking` is kept; rows that are not in it are read by their keys, those of a batch together.
 - Names, and first and last clicks of links, are read when they are needed, and dropped together when they are many.
+- Of a mailing with a link for each recipient nearly every link of a batch is new, and never comes again. So those of a
+  batch are looked for together, by their names and rows: without a row, a link has no positions and no clicks. What is
+  written of new ones is not kept in memory where a section is cut.
 - What isn't there yet of a database that an earlier version wrote (the index of rows by weight, names of parts) is made
   when the campaign is first touched. So it is where such a version counted in between: a section's `CutRow` says as of
   which batch it is, and the campaign's row says which batch touched the section last.
@@ -10,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any, Final, cast
@@ -19,15 +23,17 @@ from rocksdict import Rdict, WriteBatch
 from app import breakdown as b
 from app import tally
 from app.breakdown import AgentRows, PlaceRows, RowKey
-from app.facts import CampaignKey, encode
+from app.facts import CampaignKey, Entry, encode
 from tables import layout
-from tables.book import PARTS, KnownNames, Name, name_of, named
+from tables.book import PARTS, KnownNames, Name, name_of, named, text_of
 from tables.layout import scan, scan_keys
 from tables.link_ends import NO_ENDS, Ends, ends_bytes, ends_of
 from tables.ranking import Ops, Ranking, cut_decoder, key_of, read_ranking
 
 NAMES_KEPT: Final = 20_000
 """Names and ends of links of one campaign and partition."""
+_number_bytes = struct.Struct(">Q").pack
+_name_bytes = struct.Struct(">BQ").pack
 
 
 class CampaignBook(KnownNames):
@@ -39,6 +45,10 @@ class CampaignBook(KnownNames):
         self._generation = generation
         self._touched = dict(touched)
         self._ends: dict[int, Ends] = {}
+        self._waiting: dict[tuple[int, int], Entry] = {}
+        """Names that a batch came with and that aren't in memory, each with the first fact that has it."""
+        self._new_links: set[bytes] = set()
+        """Links without a row before this batch."""
         self._stored_parts: set[int] = set()
         self._smallest: dict[RowKey, int] = {}
         """The links with the smallest numbers, up to `_smallest_to`, and their tallies."""
@@ -95,6 +105,38 @@ class CampaignBook(KnownNames):
             return False
         self._add(section, number, stored.decode("utf-8", "surrogatepass"))
         return True
+
+    def learn(self, entry: Entry) -> list[Name]:
+        """As `KnownNames` does, but of the names that counting doesn't need: `learn_rest` gives these."""
+        fact, known = entry.fact, self._known
+        if fact.link not in known[b.LINK]:
+            self._waiting.setdefault((b.LINK, fact.link), entry)
+        if fact.reason not in known[b.REASON]:
+            self._waiting.setdefault((b.REASON, fact.reason), entry)
+        if fact.provider not in known[b.PROVIDER]:
+            self._waiting.setdefault((b.PROVIDER, fact.provider), entry)
+        if fact.variant not in known[b.VARIANT]:
+            self._waiting.setdefault((b.VARIANT, fact.variant), entry)
+        if fact.agent in known[b.AGENT] and fact.place in known[b.CITY]:
+            return []
+        return self._learn(entry, ((b.AGENT, fact.agent), (b.CITY, fact.place)))
+
+    def learn_rest(self, batch: WriteBatch) -> None:
+        """Stores the other names of a batch, those that are new."""
+        # One that was hidden meanwhile stays so.
+        missing = [name for name in self._waiting if name[1] not in self._known[name[0]]]
+        cut = {section for section, ranking in self._rankings.items() if ranking.cut}
+        prefix = layout.name_name(self._campaign, b"")
+        keys = [prefix + _name_bytes(section, number) for section, number in missing]
+        for (section, number), key, stored in zip(missing, keys, self._get(keys), strict=True):
+            if stored is not None:
+                self._add(section, number, stored.decode("utf-8", "surrogatepass"))
+                continue
+            text = text_of(self._waiting[section, number], section)
+            batch.put(key, text.encode("utf-8", "surrogatepass"))
+            if section not in cut:
+                self._add(section, number, text)
+        self._waiting.clear()
 
     def know(self, names: Iterable[tuple[int, int]]) -> None:
         """Reads names of `tables.book.NAMED` that will be needed, together."""
@@ -193,9 +235,9 @@ class CampaignBook(KnownNames):
 
     def add(self, differences: Mapping[RowKey, int], batch: WriteBatch) -> set[int]:
         """Adds a batch's differences to the rows; gives the sections that changed."""
-        campaign, rankings, put = self._campaign, self._rankings, batch.put
+        rankings, put, prefix = self._rankings, batch.put, layout.row_name(self._campaign, b"")
         changed: set[int] = set()
-        beyond: list[tuple[RowKey, int]] = []
+        beyond: dict[int, dict[RowKey, int]] = {}
         for key, difference in differences.items():
             if not difference:
                 continue
@@ -203,50 +245,74 @@ class CampaignBook(KnownNames):
             changed.add(section)
             ranking = rankings.get(section) or self.known_ranking(section)
             if ranking.cut:
-                beyond.append((key, difference))
+                some = beyond.get(section)
+                if some is None:
+                    some = beyond[section] = {}
+                some[key] = difference
                 continue
             rows = ranking.rows
             assert rows is not None, "a section that is whole is in memory"
-            value = rows.get(key, 0) + difference
+            before = rows.get(key)
+            if before is None and section == b.LINK:
+                self._new_links.add(key[1:9])
+            value = (before or 0) + difference
             if value:
                 rows[key] = value
-                put(layout.row_name(campaign, key), tally.to_bytes(value))
+                put(prefix + key, tally.to_bytes(value))
             else:
                 rows.pop(key, None)
-                batch.delete(layout.row_name(campaign, key))
-        if beyond:
-            self._add_to_cut(beyond, batch)
+                batch.delete(prefix + key)
+        # Links before their positions.
+        for section in sorted(beyond):
+            self._add_to_cut(rankings[section], beyond[section], batch)
         return changed
 
-    def _add_to_cut(self, differences: list[tuple[RowKey, int]], batch: WriteBatch) -> None:
-        campaign = self._campaign
-        sections = {key[0] for key, _ in differences}
-        for section in sections:
+    def _add_to_cut(self, ranking: Ranking, differences: Mapping[RowKey, int], batch: WriteBatch) -> None:
+        section = ranking.section
+        if ranking.overgrown and (ranking := self.ranking(section)).overgrown:
             # Before anything of this batch, since it reads what is stored.
-            if self._rankings[section].overgrown and (ranking := self.ranking(section)).overgrown:
-                self._move_index(ranking, batch)
-        rankings = self._rankings
-        names = [layout.row_name(campaign, key) for key, _ in differences]
-        known = [rows.get(key) if (rows := rankings[key[0]].rows) else None for key, _ in differences]
-        asked = [name for name, value in zip(names, known, strict=True) if value is None]
-        stored = iter(self._get(asked))
-        ops: dict[int, Ops] = {section: [] for section in sections}
-        for (key, difference), name, value in zip(differences, names, known, strict=True):
-            section = key[0]
-            before = tally.from_bytes(next(stored) or b"") if value is None else value
+            self._move_index(ranking, batch)
+        put, prefix = batch.put, layout.row_name(self._campaign, b"")
+        known = ranking.rows or {}
+        stored = self._stored_rows(section, [key for key in differences if key not in known])
+        ops: Ops = []
+        new: dict[int, list[RowKey]] = {}
+        smallest: dict[RowKey, int] = {}
+        for key, difference in differences.items():
+            before = known.get(key) or stored.get(key)
+            if not before:
+                new.setdefault(difference, []).append(key)
+                continue
             after = before + difference
-            rankings[section].move(key, before, after, ops[section])
-            if section == b.LINK and key <= self._smallest_to:
-                self._smallest[key] = after
+            ranking.move(key, before, after, ops)
+            smallest[key] = after
             if after:
-                batch.put(name, tally.to_bytes(after))
+                put(prefix + key, tally.to_bytes(after))
             else:
-                batch.delete(name)
-        for section, some in ops.items():
-            self._write_index(section, some, batch)
+                batch.delete(prefix + key)
+        for value, keys in new.items():
+            data = tally.to_bytes(value)
+            for key in keys:
+                put(prefix + key, data)
+        ranking.come(new, ops)
+        if section == b.LINK:
+            smallest.update((key, value) for value, keys in new.items() for key in keys)
+            last = self._smallest_to
+            self._smallest.update((key, value) for key, value in smallest.items() if key <= last)
+        self._write_index(section, ops, batch)
+
+    def _stored_rows(self, section: int, keys: list[RowKey]) -> dict[RowKey, int]:
+        """Rows of a section that is cut → their tallies, those that are there."""
+        if section == b.POSITION:
+            keys = [key for key in keys if key[1:9] not in self._new_links]
+        found = self._tallies(keys)
+        if section == b.LINK:
+            self._new_links.update([key[1:9] for key in keys if key not in found])
+        return found
 
     def settle(self, changed: Iterable[int], offset: int, batch: WriteBatch) -> None:
         """What of the sections that a batch changed is stored beside their rows."""
+        self._new_links.clear()
         for section in changed:
             ranking = self.known_ranking(section)
             self._touched[section] = offset
@@ -277,7 +343,8 @@ class CampaignBook(KnownNames):
         batch.put(name, encode(ranking.stored(self._generation, offset)))
 
     def _tallies(self, keys: Collection[RowKey]) -> dict[RowKey, int]:
-        stored = self._get([layout.row_name(self._campaign, key) for key in keys])
+        prefix = layout.row_name(self._campaign, b"")
+        stored = self._get([prefix + key for key in keys])
         return {
             key: tally.from_bytes(value) for key, value in zip(keys, stored, strict=True) if value is not None
         }
@@ -302,20 +369,24 @@ class CampaignBook(KnownNames):
     # First and last clicks.
 
     def know_ends(self, links: Iterable[int]) -> dict[int, Ends]:
-        """First and last click of these links and others; `NO_ENDS` where there is none."""
-        missing = [link for link in links if link not in self._ends]
-        stored = self._get([layout.ends_name(self._campaign, link) for link in missing])
+        """First and last click of these links and others: `NO_ENDS` where there is none, or nothing."""
+        prefix = layout.ends_prefix(self._campaign)
+        ends, new = self._ends, self._new_links
+        missing = [link for link in links if link not in ends and _number_bytes(link) not in new]
+        stored = self._get([prefix + _number_bytes(link) for link in missing])
         for link, value in zip(missing, stored, strict=True):
             self._ends[link] = ends_of(value) if value is not None else NO_ENDS
         return self._ends
 
     def move_ends(self, moved: Mapping[int, Ends], batch: WriteBatch) -> None:
+        prefix, keeps = layout.ends_prefix(self._campaign), not self.known_ranking(b.LINK).cut
         for link, pair in moved.items():
-            self._ends[link] = pair
+            if keeps or link in self._ends:
+                self._ends[link] = pair
             if pair == NO_ENDS:
-                batch.delete(layout.ends_name(self._campaign, link))
+                batch.delete(prefix + _number_bytes(link))
             else:
-                batch.put(layout.ends_name(self._campaign, link), ends_bytes(pair))
+                batch.put(prefix + _number_bytes(link), ends_bytes(pair))
 
     def ends_of(self, links: Sequence[int]) -> list[Ends]:
         ends = self.know_ends(links)

@@ -205,8 +205,12 @@ def gap_name(number: int) -> bytes:
     return b"G" + number.to_bytes(8, "big")
 
 
+def ends_prefix(campaign: CampaignKey) -> bytes:
+    return b"E" + campaign
+
+
 def ends_name(campaign: CampaignKey, link: int) -> bytes:
-    return b"E" + campaign + link.to_bytes(8, "big")
+    return ends_prefix(campaign) + link.to_bytes(8, "big")
 
 
 def bit_prefix(campaign: CampaignKey, bit: int) -> bytes:

@@ -6,6 +6,7 @@ the same batch takes from it and plus what it adds.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -25,8 +26,11 @@ class Ends(NamedTuple):
 
 
 NO_ENDS: Final = Ends()
+_STORED: Final = struct.Struct(">4q")
 _PREFIX_BYTES: Final = 18
 """`F`, campaign, link, people or not."""
+_Clicks = tuple[list[bytes], list[bytes]]
+"""Keys of the index by time: of all, and of people's."""
 
 
 def widest(one: Ends, other: Ends) -> Ends:
@@ -39,11 +43,11 @@ def widest(one: Ends, other: Ends) -> Ends:
 
 
 def ends_bytes(ends: Ends) -> bytes:
-    return b"".join(at_ms.to_bytes(8, "big", signed=True) for at_ms in ends)
+    return _STORED.pack(*ends)
 
 
 def ends_of(data: bytes) -> Ends:
-    return Ends(*(int.from_bytes(data[n : n + 8], "big", signed=True) for n in range(0, 32, 8)))
+    return Ends._make(_STORED.unpack(data))
 
 
 def moved_ends(
@@ -57,33 +61,53 @@ def moved_ends(
 
     `index` and what `known` gives of links are as before the batch.
     """
-    come, gone = _by_prefix(added), _by_prefix(removed)
-    prefixes = come.keys() | gone.keys() if gone else come.keys()
-    ends = known({int.from_bytes(prefix[9:17], "big") for prefix in prefixes})
-    result: dict[int, Ends] = {}
-    for prefix in prefixes:
-        link = int.from_bytes(prefix[9:17], "big")
-        old = result.get(link) or ends.get(link, NO_ENDS)
-        first, last = pair = old[2:] if prefix[17] else old[:2]
-        if gone and (times := gone.get(prefix)):
-            if first in times:
-                first = _next(layout.scan_keys(index, prefix), removed)
-            if last in times:
-                last = _next(layout.scan_back(index, prefix), removed)
-        if times := come.get(prefix):
-            first = min(first, *times) if first >= 0 else min(times)
-            last = max(last, *times)
-        if (first, last) != pair:
-            result[link] = Ends(*old[:2], first, last) if prefix[17] else Ends(first, last, *old[2:])
-    return result
+    come, gone = _by_link(added), _by_link(removed)
+    links = {int.from_bytes(link, "big"): link for link in (come.keys() | gone.keys() if gone else come)}
+    known_ends = known(links.keys())
+    moved: dict[int, Ends] = {}
+    for number, link in links.items():
+        old = known_ends.get(number, NO_ENDS)
+        new = list(old)
+        if gone and (names := gone.get(link)):
+            _take(index, new, names, removed)
+        if names := come.get(link):
+            _add(new, names)
+        if (ends := Ends._make(new)) != old:
+            moved[number] = ends
+    return moved
 
 
-def _by_prefix(names: Iterable[bytes]) -> dict[bytes, list[int]]:
-    """Times by what stands before them: a batch may have as many links as clicks."""
-    found: dict[bytes, list[int]] = {}
+def _by_link(names: Iterable[bytes]) -> dict[bytes, _Clicks]:
+    """A batch may have as many links as clicks."""
+    found: dict[bytes, _Clicks] = {}
     for name in names:
-        found.setdefault(name[:_PREFIX_BYTES], []).append(_at(name))
+        link = name[9:17]
+        clicks = found.get(link)
+        if clicks is None:
+            clicks = found[link] = ([], [])
+        clicks[name[17]].append(name)
     return found
+
+
+def _add(ends: list[int], clicks: _Clicks) -> None:
+    for place, names in zip((0, 2), clicks, strict=True):
+        if names:
+            # They differ from the time on.
+            first, last = _at(min(names)), _at(max(names))
+            if ends[place] < 0 or first < ends[place]:
+                ends[place] = first
+            if last > ends[place + 1]:
+                ends[place + 1] = last
+
+
+def _take(index: Rdict, ends: list[int], clicks: _Clicks, removed: set[bytes]) -> None:
+    for place, names in zip((0, 2), clicks, strict=True):
+        if names:
+            times, prefix = {_at(name) for name in names}, names[0][:_PREFIX_BYTES]
+            if ends[place] in times:
+                ends[place] = _next(layout.scan_keys(index, prefix), removed)
+            if ends[place + 1] in times:
+                ends[place + 1] = _next(layout.scan_back(index, prefix), removed)
 
 
 def _at(name: bytes) -> int:

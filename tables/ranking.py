@@ -13,17 +13,19 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from heapq import nsmallest
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from app import breakdown as b
 from app import tally
 from app.breakdown import RowKey
-from app.sections import Weight, orders_of
+from app.sections import Weight, events, orders_of, people_events
 from app.tally import FIELD_BYTES
 from tables.columns import counts_of
 
@@ -45,13 +47,28 @@ Ops = list[tuple[bool, bytes]]
 """Entries of the index (order and rank) that are put (true) or deleted, in this order."""
 
 
+@lru_cache(maxsize=8_192)
+def _events_and_people(value: int) -> tuple[int, ...]:
+    """A tally's weights. Most rows of very many have the same few tallies."""
+    return events(value), people_events(value)
+
+
+def _one_weight(value: int) -> tuple[int, ...]:
+    return (value & tally.MASK,)
+
+
 def limit_of(section: int) -> int:
     return LIMITS.get(section, DEFAULT_LIMIT)
 
 
 def entry_of(order: int, key: RowKey, weight: int) -> bytes:
     """A row's entry in the index: the order, and where it stands there, the smallest first. 22 bytes."""
-    return bytes((order,)) + (_MOST - min(weight, _MOST)).to_bytes(5, "big") + key[1:]
+    return _place_of(order, weight) + key[1:]
+
+
+@lru_cache(maxsize=8_192)
+def _place_of(order: int, weight: int) -> bytes:
+    return bytes((order,)) + (_MOST - min(weight, _MOST)).to_bytes(5, "big")
 
 
 def key_of(section: int, entry: bytes) -> RowKey:
@@ -79,6 +96,7 @@ class Ranking:
         self.section = section
         self.limit = limit_of(section)
         self.weights: tuple[Weight, ...] = orders_of(section)
+        self._weigh = _events_and_people if section in b.ENGAGEMENT_SECTIONS else _one_weight
         self.rows: dict[RowKey, int] | None = {}
         """Key → tally: of all rows, or where it is cut of those before a floor; None: these are not read yet."""
         self.cut = False
@@ -127,38 +145,62 @@ class Ranking:
             self.total = sum(rows.values())
         ops: Ops = []
         left: set[RowKey] = set()
-        for order, weight in enumerate(self.weights):
-            found = [
-                (-size, key)
-                for key, value in rows.items()
-                if ((size := weight(value)) or not order) and self._within(order, key, size)
-            ]
-            number = len(found)
-            first = nsmallest(KEPT * self.limit, found) if number > WHOLE * self.limit else found
-            if number > len(first):
-                self.floors[order] = -first[-1][0], first[-1][1]
+        keys, orders = self._in_order()
+        for order, (places, sizes) in enumerate(orders):
+            number = len(places)
+            most = KEPT * self.limit if number > WHOLE * self.limit else number
+            if number > most:
+                self.floors[order] = int(sizes[most - 1]), keys[places[most - 1]]
+            sized = zip([keys[place] for place in places.tolist()], sizes.tolist(), strict=True)
+            first = list(islice(sized, most))
+            left.update(key for key, _ in first)
             if self.cut:
-                gone = set(found).difference(first)
-                ops += ((False, entry_of(order, key, -size)) for size, key in gone)
+                ops += [(False, entry_of(order, key, size)) for key, size in sized]
             else:
-                ops += ((True, entry_of(order, key, -size)) for size, key in first)
+                ops += [(True, entry_of(order, key, size)) for key, size in first]
                 self.numbers[order] = number
             self.kept[order] = len(first)
-            left.update(key for _, key in first)
         self.rows = {key: rows[key] for key in left}
         self.cut = True
         return ops
 
+    def _in_order(self) -> tuple[list[RowKey], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """The keys of the rows in memory, and for each order: which of them stand before the floor, in order, and
+        their weights."""
+        assert self.rows is not None
+        keys = list(self.rows)
+        fields = b.E_OPENED if self.section in b.ENGAGEMENT_SECTIONS else 1
+        size = fields * FIELD_BYTES
+        mask = (1 << 8 * size) - 1
+        data = b"".join([(value & mask).to_bytes(size, "little") for value in self.rows.values()])
+        counts = counts_of(np.frombuffer(data, np.uint8).reshape(len(keys), size))
+        numbers = np.frombuffer(b"".join([key[1:] for key in keys]), ">u8").reshape(len(keys), 2)
+        first, second = numbers[:, 0].astype(np.uint64), numbers[:, 1].astype(np.uint64)
+        weights = [counts.sum(axis=1)]
+        if len(self.weights) > 1:
+            weights.append(counts[:, b.E_OPENS] + counts[:, b.E_CLICKS])
+        orders = []
+        for order, sizes in enumerate(weights):
+            within = np.ones(len(keys), bool) if not order else sizes > 0
+            least, last = self.floors[order]
+            if last:
+                a, z = np.frombuffer(last[1:], ">u8").astype(np.uint64)
+                before = (first < a) | ((first == a) & (second <= z))
+                within &= (sizes > least) | ((sizes == least) & before)
+            some = np.flatnonzero(within)
+            places = some[np.lexsort((second[some], first[some], -sizes[some]))]
+            orders.append((places, sizes[places]))
+        return keys, orders
+
     def move(self, key: RowKey, old: int, new: int, ops: Ops) -> None:
         """A row's tally changes, where the section is cut; 0: there is no row."""
-        self.total += new - old
         if not old:
             if new:
-                self._come(key, new, ops)
+                self.come({new: (key,)}, ops)
             return
+        self.total += new - old
         keeps = False
-        for order, weight in enumerate(self.weights):
-            before, after = weight(old), weight(new)
+        for order, (before, after) in enumerate(zip(self._weigh(old), self._weigh(new), strict=True)):
             was = before > 0 or not order
             there = after > 0 or (not order and new > 0)
             self.numbers[order] += there - was
@@ -178,36 +220,28 @@ class Ranking:
             else:
                 self.rows.pop(key, None)
 
-    def _come(self, key: RowKey, value: int, ops: Ops) -> None:
-        """A new row."""
-        for order, weight in enumerate(self.weights):
-            size = weight(value)
-            if size or not order:
-                self.numbers[order] += 1
-                if self._within(order, key, size):
-                    ops.append((True, entry_of(order, key, size)))
-                    self.kept[order] += 1
-                    if self.rows is not None:
-                        self.rows[key] = value
+    def come(self, new: Mapping[int, Collection[RowKey]], ops: Ops) -> None:
+        """Rows that were not there, by their tallies: in a mailing with a link for each recipient nearly all rows of
+        a batch, with a few tallies between them. Where the section is cut."""
+        for value, keys in new.items():
+            self.total += value * len(keys)
+            for order, size in enumerate(self._weigh(value)):
+                if not size and order:
+                    continue
+                self.numbers[order] += len(keys)
+                least, last = self.floors[order]
+                if size < least:
+                    continue
+                within = keys if size > least else [key for key in keys if key <= last]
+                self.kept[order] += len(within)
+                ops += [(True, entry_of(order, key, size)) for key in within]
+                if self.rows is not None:
+                    self.rows.update(dict.fromkeys(within, value))
 
     def first(self) -> list[list[RowKey]]:
         """Of each order the keys of the first rows, as many as the limit says, in order."""
-        assert self.rows is not None
-        keys = list(self.rows)
-        fields = b.E_OPENED if self.section in b.ENGAGEMENT_SECTIONS else 1
-        size = fields * FIELD_BYTES
-        mask = (1 << 8 * size) - 1
-        data = b"".join([(value & mask).to_bytes(size, "little") for value in self.rows.values()])
-        counts = counts_of(np.frombuffer(data, np.uint8).reshape(len(keys), size))
-        numbers = np.frombuffer(b"".join([key[1:] for key in keys]), ">u8").reshape(len(keys), 2)
-        weights = [counts.sum(axis=1)]
-        if len(self.weights) > 1:
-            weights.append(counts[:, b.E_OPENS] + counts[:, b.E_CLICKS])
-        orders = []
-        for order, sizes in enumerate(weights):
-            places = np.lexsort((numbers[:, 1], numbers[:, 0], -sizes))[: self.limit]
-            orders.append([keys[place] for place in places.tolist() if sizes[place] or not order])
-        return orders
+        keys, orders = self._in_order()
+        return [[keys[place] for place in places[: self.limit].tolist()] for places, _ in orders]
 
     def sums(self) -> tuple[int, list[int]]:
         """The tally of all rows, and of each order how many there are."""

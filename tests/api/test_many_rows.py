@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 
 from agents.publish import Publisher
+from api import building
+from api.feed import FeedKey
 from app import facts as f
 from app import report, sections, top_rows
 from app.keys import campaign_key
 from app.report import ROWS_BEHIND
+from app.report import SECTIONS as SECTIONS_OF_REPORT
 from tables import ranking
 from tables.views import SECTIONS, Channel, sections_name
 from tests.api.reading import MINUTE_MS, START_MS, Reading, event, reading
@@ -87,6 +91,35 @@ async def test_shown_rows_are_exact_and_add_up(api: Reading, count: str) -> None
     assert shown + document["links"]["other"]["total_clicks"] == sum(true.values())
     assert sum(row["clicks"] for row in document["places"]["countries"]) == sum(true.values())
     assert all(row["first_at"] and row["last_at"] for row in rows)
+
+
+@pytest.mark.parametrize("many", [True, False])
+async def test_many_rows_are_not_put_together_on_the_event_loop(
+    api: Reading, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """Reports and what watchers get: webhooks are taken on that loop."""
+    monkeypatch.setattr(building, "MANY_ROWS", SHOWN if many else 100 * SHOWN)
+    threads: list[bool] = []
+    made = sections.links
+
+    def noting(*args: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return made(*args)
+
+    monkeypatch.setattr("app.report.links", noting)
+    await api.world.count(*clicks(200))
+    documents = [await api.get("/report"), await api.get("/links")]
+    hub = api.api.context.hub
+    key = FeedKey("all", "UTC", frozenset(SECTIONS_OF_REPORT))
+    subscription = await hub.subscribe("acme", "spring", key, None)
+    assert await subscription.wait()
+    await api.world.count(event("clicked", "new@example.com", START_MS, link="https://example.com/0"))
+    while b'"total_clicks":201' not in await subscription.wait():
+        pass
+    subscription.leave()
+    assert [len(document["links"]["rows"]) for document in documents] == [SHOWN, SHOWN]
+    assert len(threads) >= 4
+    assert not any(threads) if many else all(threads)
 
 
 async def test_without_anyone_to_ask_nothing_is_too_small(api: Reading) -> None:
