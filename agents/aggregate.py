@@ -34,6 +34,7 @@ from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
 from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
+from app.installation import History
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS
 from tables.background import Background
@@ -128,15 +129,16 @@ class Aggregator:
         loop = asyncio.get_running_loop()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
-        gaps = await loop.run_in_executor(None, self._installation.gaps)
+        histories = await loop.run_in_executor(None, self._installation.histories, new)
         request = await self._request()
         generations = await generations_at_assignment(
             self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
         )
         for partition in sorted(new):
             self._begins[partition] = ends[partition].start
-            self._accepted[partition] = len(gaps.get(partition, ()))
-            where = Where(topic_id, ends[partition], gaps.get(partition, ()), generations)
+            history = histories[partition]
+            self._accepted[partition] = accepted(history)
+            where = Where(topic_id, ends[partition], history, generations)
             try:
                 database = await self._open_checked(partition, where, request)
             except TryLater:
@@ -303,9 +305,20 @@ class Aggregator:
         if waiting and time.monotonic() > self._gaps_at:
             self._gaps_at = time.monotonic() + GAPS_S
             with contextlib.suppress(TryLater):
-                gaps = await asyncio.to_thread(self._installation.gaps)
-                found |= {p for p in waiting if len(gaps.get(p, ())) != self._accepted.get(p)}
+                found |= await self._newly_accepted(waiting)
         return sorted(found)
+
+    async def _newly_accepted(self, partitions: set[int]) -> set[int]:
+        """Those of which gaps were accepted since they were opened. Raises TryLater."""
+        histories = await asyncio.to_thread(self._installation.histories, partitions)
+        return {p for p in partitions if accepted(histories[p]) != self._accepted.get(p)}
+
+    async def check_gaps(self) -> None:
+        """Opens partitions anew that have to note what was accepted of others."""
+        with contextlib.suppress(TryLater):
+            for partition in await self._newly_accepted(set(self.databases)):
+                if partition in self.databases:
+                    self._look_again(partition)
 
     async def check_topic(self) -> None:
         """Raises StateError where topic `facts` is gone or another one than when this worker began.
@@ -323,6 +336,11 @@ class Aggregator:
         self._topic_id = topic_id
 
 
+def accepted(history: History) -> int:
+    """How many gaps a database notes."""
+    return len(history.gaps) + len(history.elsewhere)
+
+
 def _seen(error: Exception) -> GapSeen | None:
     if not isinstance(error, LogGap) or error.topic_id is None or error.position is None:
         return None
@@ -336,6 +354,8 @@ async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
         if time.monotonic() >= topic_at:
             topic_at = time.monotonic() + TOPIC_S
             await aggregator.check_topic()
+            if not app.rebalancing:
+                await aggregator.check_gaps()
         await asyncio.sleep(LOOK_S)
         if app.rebalancing:
             continue

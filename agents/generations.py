@@ -6,6 +6,7 @@ Rules:
 - So does one that finds a higher one than its own: a host that has an older copy got the partition back. Kafka's
   assignment makes it the owner, and what the other host counted is behind it from then on.
 - So does one whose views in Redis are ahead of the log's end: the log has lost records, and never gets there.
+- So does one that crosses a gap, or finds that one was accepted: a generation belongs to one database.
 - Only at assignment: a stalled worker whose partition has moved never takes one, so it stays below the owner's.
 - Redis need not answer: it knows of nothing that the log doesn't, databases from before the log aside. If one of those
   is higher, publication is withheld, and the watchdog has the partition assigned once more.
@@ -49,13 +50,17 @@ class Generations:
         """Whether a database of this generation needs a new one."""
         return self._known.get(partition, 0) > generation or partition in self._ahead
 
-    def take(self, partition: int, above: int = 0) -> int:
-        """A new one, above all that are known and `above`."""
+    def take(
+        self, partition: int, above: int = 0, *, crossed: tuple[int, ...] = (), answers: str = ""
+    ) -> int:
+        """A new one, above all that are known and `above`; the others as in `app.installation.Generation`."""
         generation = self._installation.give_generation(
             partition,
             self._worker,
             above=max(above, self._known.get(partition, 0)),
             now_ms=int(time.time() * 1000),
+            crossed=crossed,
+            answers=answers,
         )
         self._known[partition] = generation
         log.info("partition %d goes on as generation %d", partition, generation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import msgspec
 
 from agents.generations import Generations
 from agents.log_checks import LogEnds
-from app.installation import NumberedGap
+from app.installation import History
 from app.verdicts import Rules
 from tables.cache import RecipientCache
 from tables.layout import Meta
@@ -29,13 +29,13 @@ class Where(NamedTuple):
 
     topic_id: str
     ends: LogEnds
-    gaps: Sequence[NumberedGap]
+    history: History
     generations: Generations
 
     @property
     def log_is_whole(self) -> bool:
-        """The log still has its first record."""
-        return not self.ends.start
+        """The log still has all that was counted."""
+        return self.history.can_be_counted_again(self.topic_id, self.ends.start)
 
 
 def open_database(
@@ -55,22 +55,31 @@ def open_database(
 
     def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
         return PartitionDatabase(
-            path, meta, secret, cache, lambda: generations.take(partition, above), where.gaps
-        )
+            path, meta, secret, cache,
+            lambda: generations.take(partition, above, answers=meta.rebuilt),
+            where.history,
+        )  # fmt: skip
 
     database = opened(expected)
     try:
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
+        if asked and request.from_log and not _is_due(request, partition, where):
+            asked = False
+            database.note_answered(request.id)
+            meta = database.meta
         again = (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole)
         if again:
             pass
         elif asked or meta.rebuilding:
             # Without a request it goes on by the rules that the unfinished one had.
             rules = expected.rules if request.id else meta.rules
-            _rebuild(database, rules, request.id, generations.take(partition, meta.generation), say)
-        elif generations.is_passed(partition, meta.generation):
-            database.take_generation(generations.take(partition, meta.generation))
+            generation = generations.take(
+                partition, meta.generation, crossed=meta.crossed, answers=request.id
+            )
+            _rebuild(database, rules, request.id, generation, say)
+        elif database.needs_generation or generations.is_passed(partition, meta.generation):
+            database.take_generation(generations.take(partition, meta.generation, crossed=meta.crossed))
     except BaseException:
         database.close()
         raise
@@ -79,7 +88,10 @@ def open_database(
         shutil.rmtree(path)
         log.info("partition %d is counted again from the log", partition)
         rules = expected.rules if asked else meta.rules
-        return opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
+        database = opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
+        if database.needs_generation:
+            database.take_generation(generations.take(partition, crossed=database.meta.crossed))
+        return database
     if database.meta.rules != expected.rules:
         log.warning(
             "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "
@@ -87,6 +99,19 @@ def open_database(
             partition,
         )
     return database
+
+
+def _is_due(request: Request, partition: int, where: Where) -> bool:
+    """Whether a request to count again from the log is still to be answered, and can be."""
+    if request.id in where.history.answered:
+        # By the database before this one, which is an older copy.
+        return False
+    if not where.log_is_whole:
+        log.warning(
+            "partition %d is not counted again: the log no longer has all that was counted", partition
+        )
+        return False
+    return True
 
 
 def _has_foreign(database: PartitionDatabase) -> bool:

@@ -6,9 +6,10 @@ Rules:
 - `Topics` says which topics (Kafka's ids) the numbers come from. The last one wins; after the first, only an explicit
   command writes another.
 - `Generation` is written whenever a partition's database is made new. Its record's offset makes the generation larger
-  than any that was ever given, whatever became of folders and of Redis (`generation_at`).
-- `Gap` says that an operator accepted that records of a partition are lost (`reports accept-gap`). Whoever opens a
-  database of the partition crosses it (`Gap.crosses`), with a generation that its record gives.
+  than any that was ever given, whatever became of folders and of Redis (`generation_at`). It belongs to one database.
+- `Gap` says that an operator accepted that records of a partition are lost (`reports accept-gap`). A database that
+  stands there crosses it (`History.cross`). One that is empty has less than others may have: it crosses only what was
+  accepted for it, or what the partition's last database had crossed too.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -48,6 +50,10 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     """The highest generation that was known before."""
     worker: str
     at_ms: int
+    crossed: tuple[int, ...] = ()
+    """Numbers of the gaps that the database has crossed: what it lacks of the partition's facts."""
+    answers: str = ""
+    """The request for a rebuild that it was made for."""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
@@ -64,7 +70,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     before_ms: int | None = None
     """When the first record behind the gap was stored: what is lost is older. None: there is no such record."""
     above: int = 0
-    """The highest generation that was known before."""
+    """The generation of the database that stood there."""
+    counted: bool = False
+    """Another database had counted what is lost, and readers saw it."""
     at_ms: int
 
     @property
@@ -74,7 +82,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     def crosses(self, topic: str, position: int) -> bool:
         """Whether a database of this topic that counts `position` next has to go on at `to`."""
         if self.recreated:
-            return topic == self.topic_before
+            return topic == self.topic_before and position >= self.position
         if topic != self.topic:
             return False
         return self.position == position if self.to < self.position else self.position <= position < self.to
@@ -86,10 +94,53 @@ class NumberedGap(msgspec.Struct, frozen=True):
     number: int
     gap: Gap
 
-    @property
-    def generation(self) -> int:
-        """Of a database that crosses it: higher than all before."""
-        return generation_at(self.number, self.gap.above)
+
+class Reached(NamedTuple):
+    """Where a database stands that has crossed gaps."""
+
+    topic: str
+    position: int
+    crossed: tuple[int, ...]
+    """The gaps' numbers."""
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records say of one partition of `facts`."""
+
+    gaps: tuple[NumberedGap, ...] = ()
+    """In the order they were accepted."""
+    generations: int = 0
+    """How many were given to databases."""
+    crossed: tuple[int, ...] = ()
+    """Gaps that the partition's last database had crossed."""
+    answered: frozenset[str] = frozenset()
+    """Requests for a rebuild that a database was made for."""
+    elsewhere: tuple[NumberedGap, ...] = ()
+    """Gaps of other partitions by which numbers were lost that readers saw."""
+
+    def origin(self, topic: str) -> str:
+        """The first of the topics, each recreated as the next, that led to this one."""
+        before = {one.gap.topic: one.gap.topic_before for one in reversed(self.gaps) if one.gap.recreated}
+        seen = set[str]()
+        while topic in before and topic not in seen:
+            seen.add(topic)
+            topic = before[topic]
+        return topic
+
+    def cross(self, topic: str, position: int, generation: int = 0) -> Reached:
+        """Where a database of this generation gets to; 0: one that is made now."""
+        crossed: tuple[int, ...] = ()
+        for one in self.gaps:
+            mine = position or one.number in self.crossed or (generation and one.gap.above == generation)
+            if mine and one.gap.crosses(topic, position):
+                topic, position = one.gap.topic, one.gap.to
+                crossed += (one.number,)
+        return Reached(topic, position, crossed)
+
+    def can_be_counted_again(self, topic: str, start: int) -> bool:
+        """Whether the log, which begins at `start`, has all that the partition's last database has counted."""
+        reached = self.cross(self.origin(topic), 0)
+        return reached.topic == topic and reached.position >= start
 
 
 Record = Identity | Topics | Generation | Gap
@@ -138,13 +189,26 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
             yield offset, _decoder.decode(value)
 
 
-def gaps_in(records: Iterable[tuple[int, bytes]]) -> dict[int, list[NumberedGap]]:
-    """(offset, value) in the order of the log → the gaps of each partition, in the order they were accepted."""
-    gaps: dict[int, list[NumberedGap]] = {}
+def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]) -> dict[int, History]:
+    """(offset, value) in the order of the log → what they say of each of the partitions."""
+    gaps: list[NumberedGap] = []
+    given: list[Generation] = []
     for offset, record in _decoded(records):
         if isinstance(record, Gap):
-            gaps.setdefault(record.partition, []).append(NumberedGap(offset, record))
-    return gaps
+            gaps.append(NumberedGap(offset, record))
+        elif isinstance(record, Generation):
+            given.append(record)
+    crossed = {one.partition: one.crossed for one in given}
+    return {
+        partition: History(
+            gaps=tuple(one for one in gaps if one.gap.partition == partition),
+            generations=sum(one.partition == partition for one in given),
+            crossed=crossed.get(partition, ()),
+            answered=frozenset(one.answers for one in given if one.partition == partition),
+            elsewhere=tuple(one for one in gaps if one.gap.counted and one.gap.partition != partition),
+        )
+        for partition in partitions
+    }
 
 
 def generation_at(offset: int, above: int) -> int:

@@ -1,7 +1,8 @@
 """What a report says for good about its own numbers: a part of the log was lost, and an operator has accepted that.
 
 A note is what a partition publishes; a notice is what readers see. There is one for each gap (`app.installation.Gap`)
-of each partition in which the campaign had events at that time.
+of each partition in which the campaign had events at that time; and one for each by which a partition lost what had
+been counted, in all campaigns of that time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ GAP: Final = "gap"
 _TRIMMED: Final = "trimmed"
 _ENDED: Final = "ended"
 _RECREATED: Final = "recreated"
+_GIVEN_UP: Final = "given up"
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
@@ -29,9 +31,13 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     """Records of the log; 0 where nobody knows how many."""
     before_ms: int | None
     """What is lost is older; None: than `at_ms`."""
+    partition: int = -1
+    """Of the gap, where that is another one than the publisher's."""
 
 
 def note_of(gap: Gap) -> Note:
+    if gap.counted:
+        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms, gap.partition)
     if gap.recreated:
         return Note(gap.at_ms, _RECREATED, 0, gap.before_ms)
     if gap.to < gap.position:
@@ -41,7 +47,8 @@ def note_of(gap: Gap) -> Note:
 
 def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
     """(partition, note) → what is shown, the oldest first."""
-    ordered = sorted(notes, key=lambda one: (one[1].at_ms, one[0]))
+    found = {(note.partition if note.partition >= 0 else partition, note) for partition, note in notes}
+    ordered = sorted(found, key=lambda one: (one[1].at_ms, one[0]))
     return [
         Notice(
             code=GAP, message=_message(partition, note), at=utc_text(note.at_ms) or "", partition=partition
@@ -52,6 +59,11 @@ def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
 
 def _message(partition: int, note: Note) -> str:
     before = utc_text(note.before_ms if note.before_ms is not None else note.at_ms)
+    if note.kind == _GIVEN_UP:
+        return (
+            f"events from before {before} that had been counted are missing (partition {partition}): an operator gave "
+            "up the database that had them"
+        )
     records = "1 record" if note.lost == 1 else f"{note.lost} records"
     if note.kind == _TRIMMED:
         return (

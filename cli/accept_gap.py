@@ -3,6 +3,9 @@
 A worker that finds its log trimmed, recreated or cut short sets the partition aside and says where its database stands
 (`agents.set_aside`). Here it is said what is lost; once that is confirmed it is written into topic `installation`, and
 whichever worker has the partition crosses the gap, this time and whenever the partition is counted again from the log.
+
+A new database may come upon a gap of records that another one has counted, and readers see them: the other one is the
+better way on, so that is refused, unless --lose-counted says that there is none any more.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from redis import RedisError
 
 from agents.log_checks import LogEnds, LogInspector
 from app.errors import StateError
-from app.installation import Gap, Topics
+from app.installation import Gap, History, Topics
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS
@@ -32,6 +35,7 @@ from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_names import sync_client
+from tables.views import NUMBERS, Fence, fences_of
 
 READ_S: Final = 5.0
 WAIT_S: Final = 60.0
@@ -43,9 +47,14 @@ POLL_S: Final = 0.25
 @click.option("--all", "every", is_flag=True, help="Every partition that waits for it.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
+    "--lose-counted",
+    is_flag=True,
+    help="Also what another database has counted: it leaves the reports for good.",
+)
+@click.option(
     "--wait", default=WAIT_S, show_default=True, help="Seconds to wait until it is counted on; 0: don't."
 )
-def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float) -> int:
+def command(partitions: tuple[int, ...], *, every: bool, yes: bool, lose_counted: bool, wait: float) -> int:
     """Go on counting PARTITIONS of topic facts behind records that are lost or can't be read; says which first."""
     if bool(partitions) == every:
         raise click.UsageError("name the partitions, or --all")
@@ -62,9 +71,22 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float)
     if not wanted:
         raise StateError("no worker waits at a gap of any partition: nothing to accept")
     gaps = gaps_of(settings, {partition: seen[partition] for partition in wanted})
+    counted = [gap for gap in gaps if gap.counted]
     for gap in gaps:
         click.echo(loss_of(gap))
-    click.echo("Campaigns with events in these partitions say so in their reports from then on, for good.")
+    if counted and not lose_counted:
+        named = ", ".join(str(gap.partition) for gap in counted)
+        raise StateError(
+            f"another database has counted what is missing in partition {named}, and reports show it. Start the worker "
+            "that has this database, and stop the one that waits here; or stop it, put a copy of that database's "
+            "folder in the place of its own, and start it again. If the database is gone for good: "
+            f"`reports accept-gap {' '.join(str(gap.partition) for gap in counted)} --lose-counted`"
+        )
+    click.echo(
+        "All campaigns of that time say so in their reports from then on, for good."
+        if counted
+        else "Campaigns with events in these partitions say so in their reports from then on, for good."
+    )
     if not yes:
         click.confirm("Go on without these records?", abort=True)
     accept(settings, gaps)
@@ -75,18 +97,33 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, wait: float)
 
 def waiting(settings: Settings) -> dict[int, GapSeen]:
     """Partition → where its database stands, of those that a worker has set aside at a gap. Raises StateError."""
+    return {
+        said.partition: said.gap
+        for said in conditions_of(_hash(settings, WORKERS), int(time.time() * 1000))
+        if said.partition is not None and said.gap is not None
+    }
+
+
+def _hash(settings: Settings, name: str) -> dict[bytes, bytes]:
+    """One of Redis's hashes. Raises StateError."""
     try:
         with sync_client(settings.redis, settings.installation, timeout_s=READ_S) as client:
-            stored: dict[bytes, bytes] = client.hgetall(WORKERS)
+            found: dict[bytes, bytes] = client.hgetall(name)
+            return found
     except (RedisError, OSError) as error:
         raise StateError(
             f"what the workers say can't be read: {redis_words(error, settings.redis)}"
         ) from None
-    return {
-        said.partition: said.gap
-        for said in conditions_of(stored, int(time.time() * 1000))
-        if said.partition is not None and said.gap is not None
-    }
+
+
+def was_counted(stood: GapSeen, published: Fence | None, history: History) -> bool:
+    """Whether another database than the one that waits has counted what is missing."""
+    if published is not None and published.topic == stood.topic_id:
+        return published.offset > stood.position
+    if published is not None:
+        return published.topic in {one.gap.topic for one in history.gaps if one.gap.recreated}
+    # Redis knows nothing: an empty database that isn't the partition's first one.
+    return not stood.position and history.generations > 1
 
 
 def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
@@ -94,6 +131,8 @@ def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
     inspector = LogInspector(settings.kafka)
     topic = inspector.topic_id(FACTS)
     ends = inspector.ends(FACTS, seen)
+    histories = InstallationLog(settings.kafka).histories(seen)
+    published = fences_of(_hash(settings, NUMBERS.positions))
     now_ms = int(time.time() * 1000)
     gaps = []
     for partition, stood in seen.items():
@@ -113,6 +152,7 @@ def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
                 end=ends[partition].end,
                 before_ms=_stored_at(settings.kafka, partition, to, ends[partition]),
                 above=stood.generation,
+                counted=was_counted(stood, published.get(partition), histories[partition]),
                 at_ms=now_ms,
             )
         )
@@ -133,6 +173,12 @@ def loss_of(gap: Gap) -> str:
     where = f"partition {gap.partition}"
     first = utc_text(gap.before_ms) if gap.before_ms is not None else None
     older = f", stored before {first}" if first else ""
+    if gap.counted:
+        return (
+            f"{where}: this worker's database lacks what stood "
+            + (f"in topic {FACTS} before it was recreated" if gap.recreated else f"before offset {gap.to}")
+            + f"{older}. Another database has counted it, and reports show it: going on here takes it out of them"
+        )
     if gap.recreated:
         return (
             f"{where}: topic {FACTS} was recreated, or the cluster is another one. Of the old topic everything below "

@@ -55,16 +55,20 @@ def command(*, from_log: bool, wait: float) -> int:
 
 def check_log(settings: Settings) -> None:
     """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good."""
-    ends = LogInspector(settings.kafka).ends(FACTS, range(settings.partitions))
-    accepted = InstallationLog(settings.kafka).gaps()
+    partitions = range(settings.partitions)
+    inspector = LogInspector(settings.kafka)
+    topic, ends = inspector.topic_id(FACTS), inspector.ends(FACTS, partitions)
+    histories = InstallationLog(settings.kafka).histories(partitions)
     short = {
         partition: end.start
         for partition, end in ends.items()
-        if end.start > 0
-        and not any(one.gap.position == 0 and one.gap.to >= end.start for one in accepted.get(partition, ()))
+        if not histories[partition].can_be_counted_again(topic, end.start)
     }
     if short:
-        lacks = ", ".join(f"{partition} (below offset {start})" for partition, start in sorted(short.items()))
+        lacks = ", ".join(
+            f"{partition} ({f'below offset {start}' if start else 'those of the topic before it was recreated'})"
+            for partition, start in sorted(short.items())
+        )
         raise StateError(
             f"topic {FACTS} no longer has the first records of partition {lacks}: they would be missing in what is "
             "counted again. `reports rebuild` without --from-log makes everything anew from the recipients, and loses "

@@ -1,16 +1,17 @@
 """A partition's database crosses the gaps of its log that an operator has accepted.
 
 Rules:
-- A gap is crossed by a database that stands where it begins: counting goes on where it ends, under a generation of its
-  own, so that readers take the new numbers whatever the offsets say. Behind it the database never stands there again.
+- A gap is crossed by a database that stands where it begins: counting goes on where it ends (`app.installation`), and
+  never stands there again. Whoever opens it then takes a new generation, so that readers take the new numbers whatever
+  the offsets say.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
-  in records from before the gap was accepted (`open_gaps`).
+  in records from before the gap was accepted (`open_gaps`). So is a gap of another partition whose facts readers saw:
+  the database that crossed it may not know the campaigns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from rocksdict import Rdict, WriteBatch
 
 from app.errors import LogGap
 from app.facts import encode
-from app.installation import Gap, NumberedGap
+from app.installation import Gap, History
 from app.notices import Note, note_of
 from tables import layout
 from tables.aggregates import campaign_decoder
@@ -37,55 +38,63 @@ class Stand(NamedTuple):
 class Gaps:
     """Those that a database has noted."""
 
-    def __init__(self, db: Rdict) -> None:
+    def __init__(self, db: Rdict, partition: int) -> None:
+        self._partition = partition
+        self.have_changed = False
+        """One was crossed, or noted in a campaign: readers hear of it by a new generation."""
         self._known = {
             int.from_bytes(name[1:], "big"): _decoder.decode(value) for name, value in layout.scan(db, b"G")
         }
 
     def open_at(self, position: int) -> list[int]:
         """Numbers of the gaps that may have taken facts of a campaign that appears at this offset."""
-        return [number for number, gap in self._known.items() if position < gap.end]
+        return [
+            number
+            for number, gap in self._known.items()
+            if gap.partition == self._partition and position < gap.end
+        ]
 
     def notes(self, row: CampaignRow) -> list[Note]:
         return [note_of(self._known[number]) for number in row.gaps if number in self._known]
 
-    def cross(self, db: Rdict, stand: Stand, topic_id: str, gaps: Sequence[NumberedGap]) -> Stand:
+    def cross(self, db: Rdict, stand: Stand, topic_id: str, history: History) -> Stand:
         """Where the database stands once it has crossed what it can, and that is written.
 
         Raises LogGap where it was counted from another topic and no gap leads to this one.
         """
         meta, position = stand
-        topic = meta.topic_id
-        crossed = None
-        for one in gaps:
-            if one.gap.crosses(topic, position):
-                topic, position, crossed = one.gap.topic, one.gap.to, one
-        if topic != topic_id:
+        reached = history.cross(meta.topic_id, position, meta.generation)
+        if reached.topic != topic_id:
+            is_new = not position and any(one.gap.recreated for one in history.gaps)
             raise LogGap(
-                "topic facts was recreated, or the cluster is another one",
+                f"topic facts was recreated after events of partition {self._partition} had been counted, and this "
+                "database is a new one without them"
+                if is_new
+                else "topic facts was recreated, or the cluster is another one",
                 topic_id=meta.topic_id,
-                position=stand.position,
+                position=position,
                 generation=meta.generation,
             )
-        new = [one for one in gaps if one.gap.topic == topic_id and one.number not in self._known]
-        if crossed is None and not new:
+        new = [
+            one
+            for one in (*history.gaps, *history.elsewhere)
+            if one.gap.topic == topic_id and one.number not in self._known
+        ]
+        if not reached.crossed and not new:
             return stand
         batch = WriteBatch(raw_mode=True)
         numbers = [one.number for one in new]
         for one in new:
             self._known[one.number] = one.gap
             batch.put(layout.gap_name(one.number), encode(one.gap))
-        rows = False
         for name, stored in layout.scan(db, b"C"):
             row = campaign_decoder.decode(stored)
             row.gaps += [number for number in numbers if number not in row.gaps]
             batch.put(name, encode(row))
-            rows = True
-        if crossed is not None or rows:
-            last = crossed or new[-1]
-            generation = max(meta.generation + 1, last.generation)
-            meta = msgspec.structs.replace(meta, topic_id=topic_id, generation=generation)
-            batch.put(layout.META, encode(meta))
-            batch.put(layout.OFFSET, position.to_bytes(8, "big"))
+            self.have_changed = True
+        self.have_changed |= bool(reached.crossed)
+        meta = msgspec.structs.replace(meta, topic_id=topic_id, crossed=(*meta.crossed, *reached.crossed))
+        batch.put(layout.META, encode(meta))
+        batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))
         db.write(batch)
-        return Stand(meta, position)
+        return Stand(meta, reached.position)

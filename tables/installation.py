@@ -15,13 +15,13 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from app.errors import TryLater
 from app.installation import (
     Generation,
+    History,
     Installation,
-    NumberedGap,
     Record,
     encode,
-    gaps_in,
     generation_at,
     generations_of,
+    histories_of,
     installation_of,
 )
 from app.topics import INSTALLATION
@@ -43,9 +43,9 @@ class InstallationLog:
         """What the topic says as of now; None where nobody has written an identity."""
         return installation_of(self._records())
 
-    def gaps(self) -> dict[int, list[NumberedGap]]:
-        """The accepted gaps of each partition of `facts`, in their order."""
-        return gaps_in(self._records())
+    def histories(self, partitions: Iterable[int]) -> dict[int, History]:
+        """Of these partitions of `facts`: their accepted gaps, and what became of them."""
+        return histories_of(self._records(), partitions)
 
     def _records(self) -> list[tuple[int, bytes]]:
         consumer = reading_consumer(self._kafka)
@@ -108,10 +108,21 @@ class InstallationLog:
         above = max(known, self.generations().get(partition, 0))
         return self.give_generation(partition, worker, above=above, now_ms=now_ms)
 
-    def give_generation(self, partition: int, worker: str, *, above: int, now_ms: int) -> int:
+    def give_generation(
+        self,
+        partition: int,
+        worker: str,
+        *,
+        above: int,
+        now_ms: int,
+        crossed: tuple[int, ...] = (),
+        answers: str = "",
+    ) -> int:
         """The same for one who has read `generations` and knows what the next one has to be above."""
-        offset = self.append(Generation(partition=partition, above=above, worker=worker, at_ms=now_ms))
-        return generation_at(offset, above)
+        record = Generation(
+            partition=partition, above=above, worker=worker, at_ms=now_ms, crossed=crossed, answers=answers
+        )
+        return generation_at(self.append(record), above)
 
 
 def reading_consumer(kafka: str) -> Consumer:

@@ -100,6 +100,8 @@ class Meta(msgspec.Struct, array_like=True):
     """A rebuild began and did not end: it has to be done again."""
     counting: int = 0
     """`COUNTING` of the version that made the database, or rebuilt it last."""
+    crossed: tuple[int, ...] = ()
+    """Numbers of the gaps that it has crossed."""
 
 
 class CampaignRow(msgspec.Struct, array_like=True):

@@ -16,7 +16,7 @@ again only from what is on disk (`agents.set_aside`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from app.facts import (
     encode,
 )
 from app.fold import Changes, empty_state, fold
-from app.installation import NumberedGap
+from app.installation import History
 from app.notices import Note
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
@@ -65,6 +65,7 @@ REBUILT_TOGETHER: Final = 2_000
 """Recipients whose index keys are written in one batch: writing holds the interpreter."""
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+_NO_HISTORY = History()
 _meta_decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
 
 
@@ -90,7 +91,7 @@ class PartitionDatabase:
         secret: bytes,
         cache: RecipientCache,
         new_generation: Callable[[], int] | None = None,
-        gaps: Sequence[NumberedGap] = (),
+        history: History = _NO_HISTORY,
     ) -> None:
         """Opens or creates the database, and crosses those of the partition's accepted gaps that it comes upon.
 
@@ -114,11 +115,11 @@ class PartitionDatabase:
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
         try:
             self.foreign = ForeignFacts(self._db, self._recipients, secret)
-            meta = self._check_meta(expected, new_generation)
+            meta = self._check_meta(expected, new_generation, history)
             stored = self._db.get(layout.OFFSET)
-            self._gaps = Gaps(self._db)
+            self._gaps = Gaps(self._db, self.partition)
             stand = Stand(meta, int.from_bytes(stored, "big") if stored else 0)
-            self.meta, self.next_offset = self._gaps.cross(self._db, stand, expected.topic_id, gaps)
+            self.meta, self.next_offset = self._gaps.cross(self._db, stand, expected.topic_id, history)
             complete = self.meta.counting >= COUNTING
             self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         except BaseException:
@@ -127,13 +128,20 @@ class PartitionDatabase:
         self.aggregates.generation = self.meta.generation
 
     @property
+    def needs_generation(self) -> bool:
+        """A gap was crossed or noted at its opening."""
+        return self._gaps.have_changed
+
+    @property
     def generation(self) -> int:
         return self.meta.generation
 
-    def _check_meta(self, expected: Meta, new_generation: Callable[[], int] | None) -> Meta:
+    def _check_meta(self, expected: Meta, new_generation: Callable[[], int] | None, history: History) -> Meta:
         stored = self._db.get(layout.META)
         if stored is None:
-            expected = msgspec.structs.replace(expected, counting=COUNTING)
+            # An empty one has nothing of the topics before this one either.
+            topic_id = history.origin(expected.topic_id)
+            expected = msgspec.structs.replace(expected, counting=COUNTING, topic_id=topic_id)
             if new_generation is not None:
                 expected = msgspec.structs.replace(expected, generation=new_generation())
             self._db.put(layout.META, encode(expected))
@@ -402,6 +410,11 @@ class PartitionDatabase:
         self._db.put(layout.META, encode(self.meta))
         self._db.flush_wal(True)
         self.aggregates.generation = generation
+
+    def note_answered(self, request: str) -> None:
+        """The request for a rebuild asks nothing of this database any more."""
+        self.meta = msgspec.structs.replace(self.meta, rebuilt=request)
+        self._db.put(layout.META, encode(self.meta))
 
     def close(self) -> None:
         """Closes the database; another process may open it from then on. Whatever is wrong with it, nothing is raised:

@@ -34,7 +34,8 @@ from app import keys
 from app.contribution import METRICS
 from app.errors import StateError
 from app.facts import CampaignRecord, FactsRecord, encode
-from app.installation import generation_at
+from app.installation import Generation, History, generation_at, generations_of, histories_of
+from app.installation import encode as encode_record
 from app.sections import Rows
 from app.verdicts import DEFAULT_RULES, Rules
 from tables import touched
@@ -76,16 +77,28 @@ class Generations:
     """Topic `installation`, as far as generations are concerned."""
 
     def __init__(self) -> None:
-        self._records: list[tuple[int, int]] = []
+        self._records: list[tuple[int, bytes]] = []
 
     def generations(self) -> dict[int, int]:
-        found: dict[int, int] = {}
-        for offset, (partition, above) in enumerate(self._records):
-            found[partition] = max(found.get(partition, 0), generation_at(offset, above))
-        return found
+        return generations_of(self._records)
 
-    def give_generation(self, partition: int, worker: str, *, above: int, now_ms: int) -> int:
-        self._records.append((partition, above))
+    def history(self, partition: int) -> History:
+        return histories_of(self._records, [partition])[partition]
+
+    def give_generation(
+        self,
+        partition: int,
+        worker: str,
+        *,
+        above: int,
+        now_ms: int,
+        crossed: tuple[int, ...] = (),
+        answers: str = "",
+    ) -> int:
+        record = Generation(
+            partition=partition, above=above, worker=worker, at_ms=now_ms, crossed=crossed, answers=answers
+        )
+        self._records.append((len(self._records), encode_record(record)))
         return generation_at(len(self._records) - 1, above)
 
 
@@ -189,7 +202,9 @@ class World(RuleBasedStateMachine):
             meta = Meta(LAYOUT_VERSION, partition, PARTITIONS, self.topic, fingerprint, 0, EAGER, request.id)
             if len(request.id) % 2 == 0:
                 meta.rules = DEFAULT_RULES
-            where = Where(self.topic, LogEnds(0, ends[partition]), (), generations)
+            where = Where(
+                self.topic, LogEnds(0, ends[partition]), self.installation.history(partition), generations
+            )
             arguments = (meta, SECRET, worker.cache, where, request)
             try:
                 database = open_database(path, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tables.cache import RecipientCache
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
+from tables.rebuilds import Request, ask
 from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
 from tests.support.kafka import delete_topics
@@ -128,23 +130,120 @@ async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -
     assert world.opens(0) == 7
 
 
-async def test_a_trimmed_log_and_an_empty_folder(world: World) -> None:
+@pytest.mark.parametrize("kept", [2, 0])
+async def test_a_trimmed_log_and_an_empty_folder(
+    world: World, capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    """The database that had counted all is lost: that is said before, and in every campaign of that time."""
     await counted(world)
-    world.trim(0, 3)
+    world.trim(0, 5 - kept)
     shutil.rmtree(world.state / "p0")
     async with world.worker(publishing=True) as worker:
         await set_aside(worker)
-        assert await accept(worker, "0", "--yes") == 0
+        assert await accept(worker, "0", "--yes") == 3
+        said = capsys.readouterr()
+        assert "Another database has counted it" in said.out
+        (advice,) = re.findall(r"`reports accept-gap ([^`]*)`", said.err)
+        assert await accept(worker, *advice.split(), "--yes") == 0
         assert worker.aggregator.positions == {0: 5, 1: 5}
-        await published(world, 2 + 5)
-        assert "3 records of the event log (partition 0) were lost" in (await notices(world))[0]
+        await worker.aggregator.check_gaps()
+        await worker.settle()
+        await published(world, kept + 5)
+        (notice,) = await notices(world)
+        assert "that had been counted are missing (partition 0)" in notice
     # Again from the log, elsewhere: what was accepted stays accepted, and said.
     shutil.rmtree(world.state / "p0")
     async with world.worker(publishing=True) as worker:
         await worker.settle()
-        assert worker.conditions == {}
-        await published(world, 2 + 5)
+        assert SET_ASIDE not in worker.conditions
+        await published(world, kept + 5)
         assert len(await notices(world)) == 1
+
+
+async def test_a_second_host_that_accepts_and_the_first_that_has_all(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A generation belongs to one database: readers take the whole one's numbers when it is back."""
+    await counted(world)
+    whole = world.state
+    for partition in (0, 1):
+        world.trim(partition, 5)
+    world.state = world.folder / "second"
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await told(world, {0, 1})
+        assert await accept(worker, "--all", "--yes") == 3
+        assert "Start the worker that has this database" in capsys.readouterr().err
+        assert await accept(worker, "--all", "--yes", "--lose-counted") == 0
+        world.fill(1, begin=5)
+        await worker.settle()
+        await published(world, 2)
+    world.state = whole
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert SET_ASIDE not in worker.conditions
+        await published(world, 12)
+    # What the second one accepted doesn't go for this one's folder.
+    shutil.rmtree(world.state / "p0")
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        await published(world, 12)
+
+
+async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It lacks what was counted of the topic before, however whole the new one's log is."""
+    await counted(world)
+    whole = world.state
+    delete_topics(world.kafka, (FACTS,))
+    ensure_topics(world.settings)
+    world.fill(3, begin=10)
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await told(world, {0, 1})
+        assert await accept(worker, "--all", "--yes") == 0
+        await published(world, 16)
+        assert await asyncio.to_thread(run, ["rebuild", "--from-log", "--wait", "0"]) == 3
+        assert "partition 0 (those of the topic before it was recreated)" in capsys.readouterr().err
+        # Nor does a worker that hears of a request in spite of it.
+        await ask(worker.aggregator.redis, Request("again", from_log=True))
+    async with world.worker(publishing=True) as worker:
+        assert worker.aggregator.positions == {0: 3, 1: 3}
+        assert not await worker.aggregator.rebuild_wanted()
+        await published(world, 16)
+    world.state = world.folder / "second"
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert "this database is a new one without them" in worker.conditions[SET_ASIDE].message
+        await told(world, {0, 1})
+        await published(world, 16)
+        assert await accept(worker, "--all", "--yes") == 3
+        assert await accept(worker, "--all", "--yes", "--lose-counted") == 0
+        await published(world, 6)
+    world.state = whole
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await published(world, 16)
+
+
+async def test_a_copy_from_before_a_rebuild_from_the_log(world: World) -> None:
+    """It is no answer to the request, which was answered: nothing is counted again."""
+    await counted(world)
+    shutil.copytree(world.state, world.folder / "copy")
+    async with world.worker() as worker:
+        await ask(worker.aggregator.redis, Request("again", from_log=True))
+        assert await worker.aggregator.rebuild_wanted()
+    async with world.worker(publishing=True) as worker:
+        assert worker.aggregator.positions == {0: 0, 1: 0}
+        await worker.settle()
+        await published(world, 10)
+    shutil.rmtree(world.state)
+    (world.folder / "copy").rename(world.state)
+    async with world.worker(publishing=True) as worker:
+        assert worker.aggregator.positions == {0: 5, 1: 5}
+        assert not await worker.aggregator.rebuild_wanted()
+        world.fill(1, begin=20)
+        await worker.settle()
+        await published(world, 12)
 
 
 async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str]) -> None:
