@@ -65,12 +65,16 @@ class Gaps:
         meta, position = stand
         reached = history.cross(meta.topic_id, position, meta.generation)
         if reached.topic != topic_id:
-            is_new = not position and any(one.gap.recreated for one in history.gaps)
+            if not position and any(one.gap.recreated for one in history.gaps):
+                raise LogGap(
+                    f"partition {self._partition} has events that were counted before topic facts was recreated, and "
+                    "this database is a new one without them",
+                    topic_id=meta.topic_id,
+                    position=position,
+                    generation=meta.generation,
+                )
             raise LogGap(
-                f"topic facts was recreated after events of partition {self._partition} had been counted, and this "
-                "database is a new one without them"
-                if is_new
-                else "topic facts was recreated, or the cluster is another one",
+                "topic facts was recreated, or the cluster is another one",
                 topic_id=meta.topic_id,
                 position=position,
                 generation=meta.generation,

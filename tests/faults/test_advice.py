@@ -48,6 +48,7 @@ ADVICE = {
     "topic facts, partition {partition}: the record at offset {offset} is none": f"{ACCEPT}.test_a_record_that_is_none",
     "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated": f"{ACCEPT}.test_a_recreated_topic",
+    "partition {self._partition} has events": f"{ACCEPT}.test_a_new_database_on_a_recreated_topic",
     "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
     "topic {FACTS} was recreated while": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
     "the library for": "nobody has it but who installed without extras",
