@@ -155,8 +155,7 @@ def test_it_is_killed_while_it_exports(stack: Stack) -> None:
     assert own < folders()
     stack.start("query")
     stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
-    assert len(folders()) == 1
-    assert not folders() & own
+    wait_until(lambda: len(folders()) == 1 and not folders() & own, 20, "the others' are removed")
 
 
 def test_redis_is_emptied(stack: Stack) -> None:
