@@ -300,6 +300,11 @@ class Aggregator:
 
     async def due(self) -> list[int]:
         """Partitions that are set aside and to be tried now."""
+        for partition, database in list(self.databases.items()):
+            if not (database.path / "CURRENT").exists():
+                # RocksDB goes on with files that are removed while it has them open, and readers find none.
+                log.error("partition %d: its folder was removed or damaged, it is opened again", partition)
+                self._look_again(partition)
         found = set(self.aside.due())
         waiting = self.aside.gaps - found
         if waiting and time.monotonic() > self._gaps_at:

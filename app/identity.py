@@ -87,11 +87,11 @@ def decide(host: Host, identity: Identity | None, evidence: Evidence | None = No
 REFUSALS: Final[dict[Decision, str]] = {
     Decision.NO_SECRET: (
         "this host has no secret, and Kafka at {kafka} holds {installation}: set REPORTS_SECRET to its secret, or copy "
-        "the file secret from the data folder of the host that made it to {file}"
+        "the file secret from another host's data folder, or from a backup, to {file}; the folder keys beside it too"
     ),
     Decision.OTHER_SECRET: (
         "{source} is not the secret of {installation} in Kafka at {kafka}: set REPORTS_SECRET to its secret, or copy "
-        "the file secret from the data folder of the host that made it to {file}{unset}"
+        "the file secret from another host's data folder, or from a backup, to {file}{unset}"
     ),
     Decision.OTHER_PARTITIONS: (
         "REPORTS_PARTITIONS is {partitions}, but {installation} in Kafka at {kafka} was made with {made_partitions}: "

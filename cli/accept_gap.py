@@ -24,7 +24,7 @@ from app.errors import StateError
 from app.installation import Gap, History, Topics
 from app.settings import Settings
 from app.times import utc_text
-from app.topics import FACTS
+from app.topics import FACTS, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.identity import known_identity
@@ -82,6 +82,10 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, lose_counted
             "folder in the place of its own, and start it again. If the database is gone for good: "
             f"`reports accept-gap {' '.join(str(gap.partition) for gap in counted)} --lose-counted`"
         )
+    click.echo(
+        f"What topic {WEBHOOKS} still has of that time can be counted afterwards: "
+        "`reports renormalize --from TIME` reads the stored webhooks again."
+    )
     click.echo(
         "All campaigns of that time say so in their reports from then on, for good."
         if counted

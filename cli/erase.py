@@ -56,7 +56,8 @@ def command(address: str, org: str | None) -> int:
         writer.send(FACTS, encode(record), [], partition)
     writer.flush()
     click.echo(
-        f"erased in {writer.acknowledged} campaigns of {owner}: takes effect once `reports lag` shows no lag, "
+        f"the erasure is stored for {writer.acknowledged} campaigns of {owner}, whoever was in them: "
+        "it takes effect once `reports lag` shows no lag, "
         "and holds for what comes in later"
     )
     return 0

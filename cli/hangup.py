@@ -52,11 +52,20 @@ def _hear(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(heard)
 
 
+_holding = 0
+
+
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """A process that is started inside begins with SIGHUP blocked, until it calls `expect`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    """A process that is started inside begins with SIGHUP blocked, until it calls `expect`.
+
+    Several may be inside at once, and leave in any order: the last one lets the signal in again."""
+    global _holding
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    _holding += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _holding -= 1
+        if not _holding:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -312,12 +312,22 @@ def _options(*, bloom: bool, create: bool) -> Options:
     return options
 
 
+def _has_files(path: Path) -> bool:
+    """Whether a database was ever in the folder."""
+    return any(
+        one.suffix in (".sst", ".log", ".ldb") or one.name.startswith("MANIFEST-") for one in path.glob("*")
+    )
+
+
 def open_database(path: Path, *, secondary: Path | None = None) -> Rdict:
     """Opens for writing (creating what is missing), or as a reader beside the writer with files of its own.
 
     Raises Exception with "lock" in its text while another process has it open for writing.
     """
     create = secondary is None
+    if create and not (path / "CURRENT").exists() and _has_files(path):
+        # RocksDB would make an empty one among them, and take what its last write-ahead log has for all there is.
+        raise Exception("Corruption: CURRENT is not there, and other files of a database are")
     access = AccessType.read_write() if secondary is None else AccessType.secondary(str(secondary))
     return Rdict(
         str(path),

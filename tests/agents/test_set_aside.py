@@ -117,6 +117,31 @@ def test_an_error_that_is_kept_holds_no_iterator(tmp_path: Path) -> None:
     open_database(tmp_path / "p0").close()
 
 
+def test_nothing_is_made_among_the_files_of_another(tmp_path: Path) -> None:
+    """After kill -9 there is a write-ahead log: RocksDB would take what is in it for all there ever was."""
+    db = open_database(tmp_path / "p0")
+    db.put(b"name", b"value")
+    db.flush_wal(True)
+    shutil.copytree(tmp_path / "p0", tmp_path / "p1")
+    db.close()
+    (tmp_path / "p1" / "CURRENT").unlink()
+    for _ in range(2):
+        with pytest.raises(Exception, match="Corruption: CURRENT is not there"):
+            open_database(tmp_path / "p1")
+
+
+async def test_a_folder_that_is_removed_under_a_worker(world: World) -> None:
+    """RocksDB goes on with its open files; readers find none, so it is opened again."""
+    async with world.worker() as worker:
+        await worker.settle()
+        shutil.rmtree(world.state / "p0")
+        world.fill(begin=5)
+        await worker.settle()
+        assert worker.conditions == {}
+        assert worker.aggregator.positions == {0: 10, 1: 10}
+    assert world.opens(0) == world.opens(1) == 10
+
+
 async def test_a_repaired_folder_is_taken_at_once(world: World) -> None:
     await counted(world)
     shutil.copytree(world.state / "p0", world.folder / "copy")

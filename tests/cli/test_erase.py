@@ -190,7 +190,9 @@ def test_nowhere_any_more_and_every_number_as_before(stack: Stack) -> None:
 
 def test_the_other_organisation_forgets_them_too_and_then_nothing_holds_the_address(stack: Stack) -> None:
     done = stack.run("erase", GONE, "--org", "globex")
-    assert (done.returncode, "erased in 2 campaigns of globex" in done.stdout) == (0, True), done.stdout
+    assert (done.returncode, "the erasure is stored for 2 campaigns of globex" in done.stdout) == (0, True), (
+        done.stdout
+    )
     assert GONE not in done.stdout
     stack.wait_for(lambda: not holders(stack, GONE), 15, "that the address is nowhere")
     assert holders(stack, STAYS)

@@ -27,12 +27,22 @@ export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"
 
 /** What holds for the campaign's numbers for good: a part of the event log was lost. */
 export function Notices({ of }: { of: Pick<Report, "notices"> }) {
+  const [first, ...more] = of.notices;
+  if (!first) return null;
   return (
-    <>
-      {of.notices.map((notice) => (
-        <Notice kind="info" key={`${notice.code}/${notice.at}/${notice.partition}`}>For good: <Text cut={false}>{notice.message}</Text>.</Notice>
-      ))}
-    </>
+    <Notice kind="info">
+      Note: <Text cut={false}>{first.message}</Text>.
+      {more.length > 0 && (
+        <details>
+          <summary>{more.length === 1 ? "1 more note" : `${more.length} more notes`}</summary>
+          <ul>
+            {more.map((notice) => (
+              <li key={`${notice.code}/${notice.at}/${notice.partition}`}><Text cut={false}>{notice.message}</Text>.</li>
+            ))}
+          </ul>
+        </details>
+      )}
+    </Notice>
   );
 }
 
