@@ -182,7 +182,11 @@ class NumbersOfPartition:
 
     def lacks(self, campaign: CampaignKey) -> None:
         """The campaign's share isn't in Redis: all of it is to be published."""
-        if not self.closed and (self.published is not None or self.flight is not None):
+        if self.closed or (self.published is None and self.flight is None):
+            return
+        if self.marks + 2 > MOST_MARKS:
+            self.losses = None  # the next look finds it
+        else:
             self._mark(campaign, (ALL,))
 
     def forget(self) -> None:

@@ -20,6 +20,8 @@ EVERY_S: Final = 2.0
 RECENT_S: Final = 60.0
 """For how long after an eviction it is said that Redis evicts."""
 KEEPS: Final = "noeviction"
+_SPARES: Final = "volatile-"
+"""Policies that delete only what has an expiry: the numbers have none."""
 _WAY_OUT: Final = (
     f"set `maxmemory-policy {KEEPS}` (`CONFIG SET`, its configuration file, or your provider's settings), and a "
     "`maxmemory` that has room"
@@ -68,7 +70,7 @@ class RedisWatch:
         if policy == KEEPS or most == 0:
             self._conditions.clear(CODE)
             return
-        evicts = self._clock() - self._evicted_at < RECENT_S
+        evicts = self._clock() - self._evicted_at < RECENT_S and not policy.startswith(_SPARES)
         does = "deletes keys" if evicts else "will delete keys once it is full"
         self._conditions.set(
             CODE,

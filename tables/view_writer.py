@@ -16,7 +16,9 @@ from tables.presence import WORKERS, Presence
 from tables.redis_names import PREFIX, InstallationRedis
 from tables.touched import Standing
 from tables.views import (
+    ALL_TOPICS,
     DELAYS,
+    FORMAT,
     FORMAT_NUMBER,
     LOOKS,
     NUMBERS,
@@ -462,15 +464,27 @@ class ViewWriter:
             pipe.hgetall(PARTITIONS)
             pipe.hgetall(SECTION_PARTITIONS)
             known, *positions = await pipe.execute()
-        older = [name.decode() for name in known if name.decode() != topic]
-        if not older or not all(complete(fences_of(stored), topic, partitions) for stored in positions):
+        if not all(complete(fences_of(stored), topic, partitions) for stored in positions):
             return 0
+        topics = {name.decode() for name in known}
+        if ALL_TOPICS not in topics:
+            topics |= await self._topics()
+            await self._redis.sadd(TOPICS, *topics, ALL_TOPICS)
+        older = topics - {topic, ALL_TOPICS}
         gone = 0
         for one in older:
             async for names in self._names(topic_prefix(one) + "*"):
                 gone += await self._redis.unlink(*names)
             await self._redis.srem(TOPICS, one)
         return gone
+
+    async def _topics(self) -> set[str]:
+        """All topics of which there are views, from their names."""
+        found: set[str] = set()
+        for kind in ("report:", "sections:", "campaigns:", "names:", "renames:"):
+            async for names in self._names(f"{FORMAT}*:{kind}*"):
+                found |= {name.partition(FORMAT.removeprefix(PREFIX))[2].partition(":")[0] for name in names}
+        return found
 
     async def announce(
         self, worker: str, owners: Mapping[int, Owner], delays: Delays, said: Presence

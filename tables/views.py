@@ -9,7 +9,7 @@ of topic `facts` and T Kafka's id of that topic, all of them under the installat
 - `cr:v4:partitions:sections`, `cr:v4:repairs:sections`: the same of the sections, published less often
 - `cr:v4:looks`            hash: `lost` how often it was noticed that Redis had lost something of the views, and
   P → that number as it was when the partition's last look that found all of its numbers began
-- `cr:v4:topics`           set of all T of which there may be views
+- `cr:v4:topics`           set of all T of which there may be views, and `ALL_TOPICS`
 - `cr:rebuild`             what `reports rebuild` asks of the workers (`tables.rebuilds`), for an hour
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
@@ -68,6 +68,8 @@ SECTION_PARTITIONS: Final = FORMAT + "partitions:sections"
 SECTION_REPAIRS: Final = FORMAT + "repairs:sections"
 LOOKS: Final = FORMAT + "looks"
 TOPICS: Final = FORMAT + "topics"
+ALL_TOPICS: Final = "*"
+"""Stands among them where all are known; missing, the set was lost, and the keys are looked through."""
 OWNERS: Final = "cr:owners"
 DELAYS: Final = "cr:delays"
 REBUILD: Final = "cr:rebuild"
