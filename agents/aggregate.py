@@ -26,6 +26,7 @@ from agents.generations import generations_at_assignment
 from agents.log_checks import LogInspector, check_codecs, check_position
 from agents.opening import Where, open_database
 from agents.publish import Publisher
+from agents.redis_watch import RedisWatch
 from agents.set_aside import SetAside
 from agents.slots import Slot
 from agents.topic_watch import Check, watch_topics
@@ -467,6 +468,11 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics:
     @app.task  # type: ignore[untyped-decorator]
     async def keep_clock() -> None:
         await background.run("clock", lambda: keep_time(aggregator.redis, clock, aggregator.conditions))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_redis() -> None:
+        watch = RedisWatch(aggregator.redis, aggregator.conditions, aggregator.publisher.look_now)
+        await background.run("redis", watch.run)
 
     @app.task  # type: ignore[untyped-decorator]
     async def reload() -> None:

@@ -14,6 +14,8 @@ Rules:
    What is marked after the beginning and not encoded is the next flight's.
 5. After each slice but the last, something in Redis is moved on (`Move`): an older state of Redis that is put back
    between two slices is seen by that.
+6. Redis may lose single keys (it evicts, somebody deletes). A part of a share is refused where the rest is missing, and
+   the whole share is published then; what isn't touched is found by looks (`Look`), again and again.
 """
 
 from __future__ import annotations
@@ -28,8 +30,18 @@ from app import breakdown as b
 from app.facts import CampaignKey
 from tables.partition import Applied, PartitionDatabase
 from tables.section_parts import PUBLISHED, pack_part, section_part
-from tables.touched import LABELS, Touched
-from tables.view_writer import COMMANDS_PER_TRIP, Begun, Call, Move, Update, ViewWriter
+from tables.touched import ALL, LABELS, NEW, Standing, Touched
+from tables.view_writer import (
+    COMMANDS_PER_TRIP,
+    REST_PUBLISHED,
+    REST_UNKNOWN,
+    WHOLE,
+    Begun,
+    Call,
+    Move,
+    Update,
+    ViewWriter,
+)
 from tables.views import NUMBERS, SECTIONS, Channel, Fence, Labels, SummaryPart
 
 SLICE_S: Final = 0.02
@@ -47,10 +59,13 @@ class Budget:
         self._clock = clock
         self._until = clock() + SLICE_S
         self.calls: list[Call] = []
+        self.of: list[tuple[Flight, CampaignKey]] = []
+        """What each call is of."""
         self._bytes = 0
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Call, flight: Flight, campaign: CampaignKey) -> None:
         self.calls.append(call)
+        self.of.append((flight, campaign))
         self._bytes += sum(len(value) for value in call[1] if isinstance(value, bytes))
 
     @property
@@ -118,6 +133,14 @@ class NumbersOfPartition:
         self.asked_at = float("-inf")
         """When Redis was asked for the position, while publication is withheld."""
         self.closed = False
+        self.look: Look | None = None
+        self.looked_at = float("-inf")
+        """When the last look at all that was published began."""
+        self.losses: int | None = None
+        """How often Redis had lost something when it did; None: there was none."""
+        self.lost = False
+        """Something was found missing, and no look since has found everything."""
+        self._landed = 0
         self._seen: object = None
         self._moved_at = clock()
 
@@ -127,7 +150,7 @@ class NumbersOfPartition:
     @property
     def due(self) -> bool:
         """Whether anything is to be published. With nothing marked, too: what was counted were repeats."""
-        return self.fence() != self.published
+        return self.fence() != self.published or bool(self._marks)
 
     # Marks
 
@@ -137,24 +160,39 @@ class NumbersOfPartition:
         if (self.published is None and self.flight is None) or self._overflowed:
             return  # the repair will find it in the database
         for campaign, what in self._touched(applied):
-            known = self._marks.setdefault(campaign, set())
-            before = len(known)
-            known.update(what)
-            self._marked += len(known) - before
+            self._mark(campaign, what)
         if self.marks > MOST_MARKS:
             self._forget()
             self._overflowed = True
             if self.flight is None:
                 self.published, self._overflowed = None, False
 
+    def _mark(self, campaign: CampaignKey, what: Collection[int]) -> None:
+        known = self._marks.setdefault(campaign, set())
+        before = len(known)
+        known.update(what)
+        self._marked += len(known) - before
+
     def _touched(self, applied: Applied) -> Iterable[tuple[CampaignKey, Collection[int]]]:
         yield from applied.days.items()
         for campaign in applied.labels:
             yield campaign, (LABELS,)
+        for campaign in applied.created:
+            yield campaign, (NEW,)
+
+    def lacks(self, campaign: CampaignKey) -> None:
+        """The campaign's share isn't in Redis: all of it is to be published."""
+        if self.closed or (self.published is None and self.flight is None):
+            return
+        if self.marks + 2 > MOST_MARKS:
+            self.losses = None  # the next look finds it
+        else:
+            self._mark(campaign, (ALL,))
 
     def forget(self) -> None:
         """The position isn't known any more."""
         self.published = None
+        self.look = None
         self._forget()
 
     def _forget(self) -> None:
@@ -177,12 +215,24 @@ class NumbersOfPartition:
     def touched(self, since: int) -> Iterator[Touched]:
         return self.database.touched_numbers(since)
 
+    def standing(self, offset: Callable[[], int]) -> Iterator[list[Standing]]:
+        return self.database.standing_numbers(offset)
+
+    def kind(self, what: Collection[int]) -> int:
+        """How much of a campaign's share `what` is, as the script takes it."""
+        if ALL in what or NEW in what:
+            return WHOLE
+        return REST_UNKNOWN if self.flight is not None and self.flight.repairs else REST_PUBLISHED
+
     def encode(self, writer: ViewWriter, campaign: CampaignKey, what: Collection[int]) -> Call | None:
-        """Absolute values as the database has them now. `what`: days, and `LABELS`."""
+        """Absolute values as the database has them now. `what`: days, `LABELS`, `ALL`, `NEW`."""
         sums = self.database.aggregates
         row = sums.campaign_row(campaign)
         if row is None:
             return None
+        kind = self.kind(what)
+        if ALL in what:
+            what = {*self.database.days_of(campaign), *what, LABELS}
         update = Update(
             key=campaign,
             org=row.org,
@@ -190,13 +240,13 @@ class NumbersOfPartition:
             summary=SummaryPart(
                 row.as_of_ms, row.patterns, row.totals, row.overflow, self.database.notes(row)
             ),
-            days={day: sums.day_row(campaign, day).quarters for day in what if day != LABELS},
+            days={day: sums.day_row(campaign, day).quarters for day in what if day >= 0},
             moved=max((at for section, at in row.sections.items() if section in PUBLISHED), default=None),
         )
         if LABELS in what and (labels := sums.labels_row(campaign)) is not None:
             update.labels = Labels(labels.name, labels.subject, labels.fields)
         sums.used((campaign,))
-        return writer.encode(self.number, self.fence(), [update])[0]
+        return writer.encode(self.number, self.fence(), [update], kind)[0]
 
     # The way to Redis
 
@@ -222,7 +272,7 @@ class NumbersOfPartition:
         since = stands.offset if stands is not None and same else -1
         self.flight = Flight(
             self, self.channel.repairs, begun.token, own, self.touched(since),
-            repairs=True, replaces=stands is not None and not same,
+            repairs=True, replaces=stands is not None and not same, whole=since < 0,
         )  # fmt: skip
         return self.flight
 
@@ -232,9 +282,11 @@ class NumbersOfPartition:
             return []
         self.flight = None
         confirmed = flight.confirmed and not self._overflowed
+        self._landed += confirmed
         self.published = flight.after if confirmed else None
         self._overflowed = False
         if not confirmed:
+            self.look = None
             self._forget()
         accepted: list[int] = []
         while flight.confirmed and self._waiting and self._waiting[0][0] <= flight.after.offset:
@@ -251,7 +303,7 @@ class NumbersOfPartition:
     def idle_s(self) -> float:
         """For how long publication has made no progress, though there is something to publish."""
         flight = self.flight
-        seen: object = (self.published, flight and (flight.after, flight.serial))
+        seen: object = (self.published, self._landed, flight and (flight.after, flight.serial))
         if self.withheld is not None and self.withheld.needed is not None:
             seen = self.database.next_offset  # it waits for counting, which moves
         if not self.due or seen != self._seen:
@@ -282,23 +334,50 @@ class SectionsOfPartition(NumbersOfPartition):
         self._links = links
 
     def _touched(self, applied: Applied) -> Iterable[tuple[CampaignKey, Collection[int]]]:
-        return applied.sections.items()
+        yield from applied.sections.items()
+        for campaign in applied.first_rows & applied.sections.keys():
+            yield campaign, (NEW,)
 
     def touched(self, since: int) -> Iterator[Touched]:
         return self.database.touched_sections(since)
+
+    def standing(self, offset: Callable[[], int]) -> Iterator[list[Standing]]:
+        return self.database.standing_sections(offset)
 
     def encode(self, writer: ViewWriter, campaign: CampaignKey, what: Collection[int]) -> Call | None:
         row = self.database.aggregates.campaign_row(campaign)
         if row is None:
             return None
+        kind = self.kind(what)
+        if ALL in what:
+            what = {*row.sections, *what}
         book = self.database.aggregates.book(campaign)
         parts = {section: pack_part(section_part(book, section)) for section in what if section in PUBLISHED}
         if self._links is not None and b.LINK in parts:
             self._links.look(self.number, campaign, f"{row.org}/{row.campaign}", book)
         self.database.aggregates.used((campaign,))
-        return writer.encode_sections(self.number, self.fence(), [(campaign, row.org, row.campaign, parts)])[
-            0
-        ]
+        update = (campaign, row.org, row.campaign, parts)
+        return writer.encode_sections(self.number, self.fence(), [update], kind)[0]
+
+
+class Look:
+    """One look at all that a partition has published: whether it is in Redis."""
+
+    def __init__(self, part: NumbersOfPartition) -> None:
+        self._part = part
+        self.losses: int | None = None
+        """How often Redis had lost something when the look began; None: it hasn't been asked yet."""
+        self.found = 0
+        """How many campaigns' shares were missing."""
+        self._steps = part.standing(self._published)
+
+    def _published(self) -> int:
+        published = self._part.published
+        return published.offset if published is not None else -1
+
+    def next(self) -> list[Standing] | None:
+        """The next campaigns; None: these were all."""
+        return next(self._steps, None)
 
 
 class Flight:
@@ -314,13 +393,15 @@ class Flight:
         *,
         repairs: bool = False,
         replaces: bool = False,
+        whole: bool = False,
     ) -> None:
         """`known`: what this worker wrote last into the hash `name`; `after`: the position once all is published;
-        `replaces`: views of another generation stand there."""
+        `replaces`: views of another generation stand there; `whole`: `campaigns` come with all that there is."""
         self.part = part
         self.after = after
         self.repairs = repairs
         self.replaces = replaces
+        self._whole = whole
         self.serial = 0
         self.began_at = part.clock()
         self.progress = 0.0
@@ -340,9 +421,10 @@ class Flight:
                 self.progress = (
                     int.from_bytes(campaign[:2], "big") / 0x10000
                 )  # keys are hashes, read in order
-                call = self.part.encode(writer, campaign, what | self.part.take(campaign))
+                what = what | self.part.take(campaign)
+                call = self.part.encode(writer, campaign, what | {NEW} if self._whole else what)
                 if call is not None:
-                    budget.add(call)
+                    budget.add(call, self, campaign)
             if budget.spent:
                 return
         self.encoded = True

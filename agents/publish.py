@@ -8,6 +8,8 @@ Rules:
 3. The rows of the sections are larger and go their own way: a channel of its own with positions of its own, at most
    every `SECTIONS_S` and never for more than a tenth of the time.
 4. Redis being unavailable is no error: the next step tries again.
+5. What was published is looked for, all of it at least every `LOOK_EVERY_S` where a twentieth of the time is enough for
+   that, and at once when something was found missing, by whichever worker.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agents.personal_links import PersonalLinks
-from agents.publication import Budget, Flight, NumbersOfPartition, SectionsOfPartition
+from agents.publication import MOST_MARKS, Budget, Flight, Look, NumbersOfPartition, SectionsOfPartition
 from app.verdicts import DEFAULT_RULES, Rules
 from tables.conditions import Conditions
 from tables.partition import Applied, PartitionDatabase
 from tables.presence import presence
-from tables.redis_client import redis_words
+from tables.redis_client import redis_words, refuses_writes
 from tables.redis_clock import RedisClock
+from tables.touched import ROWS
 from tables.view_writer import ViewWriter
-from tables.views import NUMBERS, SECTIONS, Channel, Delays, Owner
+from tables.views import NUMBERS, SECTIONS, Channel, Delays, Fence, Owner
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,11 @@ SECTIONS_MOST_S: Final = 5.0
 CHECK_S: Final = 1.0
 LONG_S: Final = 2.0
 """A repair that takes longer is told."""
+LOOK_EVERY_S: Final = 10.0
+LOOK_S: Final = 0.05
+"""Of each `CHECK_S`, for looks on one channel."""
 WITHHELD: Final = "publication_withheld"
+LOST: Final = "views_lost"
 REPAIRED: Final = "views_repaired"
 UNAVAILABLE: Final = "redis_unavailable"
 _UNANSWERED: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
@@ -90,7 +97,7 @@ class Publisher:
         """(second, facts counted in it)."""
         self._older_formats = True
         """What earlier versions published may still be there."""
-        self.counters = dict.fromkeys((WITHHELD, REPAIRED, UNAVAILABLE), 0)
+        self.counters = dict.fromkeys((WITHHELD, REPAIRED, UNAVAILABLE, LOST), 0)
         """How often each of them happened since the start."""
 
     def add(self, database: PartitionDatabase, log_end: int | None = None) -> None:
@@ -163,12 +170,13 @@ class Publisher:
                 await asyncio.sleep(max(PAUSE_S, took) if self._repairing(channel) else PAUSE_S)
 
     async def turn(self, channel: Channel, *, check: bool) -> bool:
-        """A step, and a look whether Redis was emptied; True: there is more to do at once."""
+        """A step, and a look whether Redis was emptied or has lost something; True: there is more to do at once."""
         more = False
         with self._redis_may_fail(channel.positions):
             more = await self.step(channel)
             if check:
                 await self.check(channel)
+                more |= await self.look(channel)
         return more
 
     def _repairing(self, channel: Channel) -> bool:
@@ -217,7 +225,7 @@ class Publisher:
             finally:
                 self._say(part.number)
         if errors:
-            if any(isinstance(error, _UNANSWERED) for error in errors):
+            if any(isinstance(error, _UNANSWERED) or refuses_writes(error) for error in errors):
                 for part in parts.values():
                     part.is_waiting_for_redis()
             raise errors[0]
@@ -254,9 +262,13 @@ class Publisher:
             if budget.spent:
                 break
         moves = [flight.move() for flight in taken]
-        for flight, move, done in zip(
-            taken, moves, await self._writer.publish(budget.calls, moves), strict=True
-        ):
+        published = await self._writer.publish(budget.calls, moves)
+        for place in published.lacking:
+            flight, campaign = budget.of[place]
+            flight.part.lacks(campaign)
+            if not flight.repairs:
+                self._lost(flight.part, 1)
+        for flight, move, done in zip(taken, moves, published.moved, strict=True):
             flight.moved(move, done)
 
     def _land(self, flight: Flight) -> None:
@@ -309,6 +321,65 @@ class Publisher:
                 part.forget()
                 self._marked[channel].set()
 
+    async def look(self, channel: Channel) -> bool:
+        """Looks whether what was published is there, for a bounded time; True: something isn't, and is to be published.
+
+        Raises RedisError, OSError or TimeoutError.
+        """
+        began, found = self._clock(), 0
+        losses = await self._writer.losses()
+        for part in sorted(self._parts[channel].values(), key=lambda part: part.looked_at):
+            if part.look is None and (part.losses != losses or began - part.looked_at >= LOOK_EVERY_S):
+                part.look, part.looked_at = Look(part), began
+            while part.look is not None and self._clock() - began < LOOK_S:
+                if part.published is None or part.flight is not None or part.marks + ROWS > MOST_MARKS:
+                    break
+                found += await self._look_on(part, part.look, part.published)
+        return found > 0
+
+    async def _look_on(self, part: NumbersOfPartition, look: Look, published: Fence) -> int:
+        """A step of a look; gives how many campaigns' shares are missing."""
+        try:
+            campaigns = look.next()
+        except Exception as error:  # noqa: BLE001  rocksdict raises plain ones
+            part.look = None
+            self._set_aside(part.number, error)
+            return 0
+        looked = await self._writer.look(part.number, published, campaigns or (), part.channel)
+        if part.closed or part.look is not look:
+            return 0
+        if looked is None:
+            part.look = None  # the next check sees what stands there
+            return 0
+        if look.losses is None:
+            look.losses = looked.losses
+        if campaigns is not None:
+            for place in looked.lacking:
+                part.lacks(campaigns[place].key)
+            if looked.lacking:
+                look.found += len(looked.lacking)
+                self._lost(part, len(looked.lacking))
+            return len(looked.lacking)
+        part.look, part.losses = None, look.losses
+        if not look.found:
+            part.lost = False
+            self._say(part.number)
+            if part.channel is NUMBERS:
+                await self._writer.looked(part.number, look.losses)
+        return 0
+
+    def look_now(self) -> None:
+        """Redis may have lost something: the next look is at once."""
+        for parts in self._parts.values():
+            for part in parts.values():
+                part.losses = None
+
+    def _lost(self, part: NumbersOfPartition, count: int) -> None:
+        """Some campaigns' shares that were published aren't in Redis."""
+        self.counters[LOST] += count
+        part.lost = True
+        self._say(part.number)
+
     # What those see who watch
 
     def idle_s(self) -> float:
@@ -338,6 +409,7 @@ class Publisher:
                 partition=partition,
                 reason="a part of the numbers is counted by another copy of its database",
             )
+        self._say_lost(partition, any(part.lost for part in parts))
         slow = [
             part.flight for part in parts
             if part.flight is not None and self._clock() - part.flight.began_at > LONG_S
@@ -352,6 +424,18 @@ class Publisher:
             )
         else:
             self._conditions.clear(REPAIRED, partition)
+
+    def _say_lost(self, partition: int, lost: bool) -> None:
+        if not lost:
+            self._conditions.clear(LOST, partition)
+            return
+        self._conditions.set(
+            LOST,
+            f"partition {partition}: published numbers are gone from Redis, evicted or deleted, and are published "
+            "again; Redis has to keep what it is given (`maxmemory-policy noeviction`)",
+            partition=partition,
+            reason="a part of the numbers was lost in Redis and is published again",
+        )
 
     async def _tell_again_and_again(self) -> None:
         while True:

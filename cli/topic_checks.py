@@ -88,6 +88,14 @@ def differences_of(
                 f"{REPLICAS} with `kafka-reassign-partitions.sh`, or a lost broker loses records",
             )
         )
+    if topic == WEBHOOKS and len(found.partitions) > WEBHOOKS_PARTITIONS:
+        lines.append(
+            Difference(
+                SETTINGS,
+                f"topic {topic} has {len(found.partitions)} partitions, and {WEBHOOKS_PARTITIONS} are used: the others "
+                "do no harm as long as nobody else writes into them (Kafka can't take partitions away)",
+            )
+        )
     if topic == WEBHOOKS and len(found.partitions) < WEBHOOKS_PARTITIONS:
         lines.append(
             Difference(

@@ -56,7 +56,15 @@ from tables.layout import COUNTING, CampaignRow, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
 from tables.section_parts import PUBLISHED
 from tables.sums import Sums
-from tables.touched import Touched, touched_numbers, touched_sections
+from tables.touched import (
+    Standing,
+    Touched,
+    days_of,
+    standing_numbers,
+    standing_sections,
+    touched_numbers,
+    touched_sections,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +87,10 @@ class Applied(msgspec.Struct):
     sections: dict[CampaignKey, set[int]] = {}
     """Sections (`app.breakdown`) whose rows changed."""
     labels: set[CampaignKey] = set()
+    created: set[CampaignKey] = set()
+    """Those of which there was nothing before."""
+    first_rows: set[CampaignKey] = set()
+    """Those of whose sections there was nothing before."""
 
 
 class PartitionDatabase:
@@ -188,6 +200,11 @@ class PartitionDatabase:
                 # What an earlier generation published of the campaign may have been foreign, all of it.
                 sums.setdefault(left.campaign, Sums()).renamed |= set(PUBLISHED)
         for campaign, differences in sums.items():
+            before = self.aggregates.campaign_row(campaign)
+            if before is None:
+                applied.created.add(campaign)
+            if before is None or not before.sections:
+                applied.first_rows.add(campaign)
             days, sections = self.aggregates.add(campaign, owners[campaign], differences, expected, batch)
             applied.days[campaign] = days
             if sections:
@@ -197,6 +214,7 @@ class PartitionDatabase:
             batch.put(layout.labels_name(campaign), encode(row))
             if campaign not in sums and self.aggregates.campaign_row(campaign) is None:
                 self.aggregates.add(campaign, owners[campaign], Sums(), expected, batch)
+                applied.created.add(campaign)
             applied.labels.add(campaign)
         batch.put(layout.OFFSET, expected.to_bytes(8, "big"))
         self._db.write(batch)
@@ -403,6 +421,17 @@ class PartitionDatabase:
 
     def touched_sections(self, offset: int) -> Iterator[Touched]:
         return touched_sections(self._db, offset)
+
+    def days_of(self, campaign: CampaignKey) -> set[int]:
+        """All days of which it has hours."""
+        return days_of(self._db, campaign)
+
+    def standing_numbers(self, offset: Callable[[], int]) -> Iterator[list[Standing]]:
+        """See `tables.touched`. To be read on only while the database is open."""
+        return standing_numbers(self._db, offset)
+
+    def standing_sections(self, offset: Callable[[], int]) -> Iterator[list[Standing]]:
+        return standing_sections(self._db, offset)
 
     def take_generation(self, generation: int) -> None:
         """Goes on as a higher generation, which is on the disk before anything is published under it."""

@@ -99,12 +99,27 @@ def redis_words(error: BaseException, url: str = "") -> str:
     return f"Redis at {redis_address(url)}: {meaning}" if url else f"Redis: {meaning}"
 
 
+def refuses_writes(error: BaseException) -> bool:
+    """Whether Redis answers and takes no writes: it is full, read-only, or can't write its own file."""
+    said, name = str(error), type(error).__name__
+    return any(mark in said or mark == name for mark in _REFUSALS)
+
+
 def redis_address(url: str) -> str:
     """Host and port of a URL, or the path of its socket."""
     parts = urlsplit(url)
     return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
 
 
+_REFUSALS: Final = (
+    "OutOfMemoryError",
+    "OOM command",
+    "used memory >",
+    "MISCONF",
+    "ReadOnlyError",
+    "READONLY",
+    "NOREPLICAS",
+)
 _CLUSTER: Final = "it is a Redis Cluster, which is not supported: name a single server in REPORTS_REDIS"
 _MEANINGS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     # Redis' own words, and the names of the client's classes, which takes the first word off where it has a class for

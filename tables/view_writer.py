@@ -14,9 +14,13 @@ from app.facts import CampaignKey
 from tables.predecessor import forget_predecessor
 from tables.presence import WORKERS, Presence
 from tables.redis_names import PREFIX, InstallationRedis
+from tables.touched import Standing
 from tables.views import (
+    ALL_TOPICS,
     DELAYS,
+    FORMAT,
     FORMAT_NUMBER,
+    LOOKS,
     NUMBERS,
     OWNERS,
     PARTITIONS,
@@ -49,9 +53,11 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 
 # KEYS: the hash to write (report or sections), the report, campaigns of the organisation, their names, its renames,
-# positions of what is published together, the sections, the channel of ticks. ARGV: partition, generation, offset, org,
-# campaign, campaign key, as_of_ms, what the campaign is called ('': as before), then field, value pairs (without the
-# partition's old fields where the generation is a new one).
+# positions of what is published together, the sections, the channel of ticks, the looks. ARGV: partition, generation,
+# offset, org, campaign, campaign key, as_of_ms, what the campaign is called ('': as before), whether this is the whole
+# share (`WHOLE`, else what is done where it isn't there), then field, value pairs (without the partition's old fields
+# where the generation is a new one). Returns the version, 0 for what is older than the stored, -1 where a part was to
+# be written and the rest isn't there. A version that begins is above all that were there before Redis lost it.
 _PUBLISH: Final = """
 local function older(one, other)
   local g, o = string.match(one, '^(%d+):(%d+)$')
@@ -63,35 +69,42 @@ local p, gen, off = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local position = redis.call('HGET', KEYS[6], p)
 if position and tonumber(string.match(position, '^(%d+):')) > gen then return 0 end
 local fence = redis.call('HGET', KEYS[1], 'f:' .. p)
-if fence then
-  local g, o = string.match(fence, '^(%d+):(%d+)$')
-  g, o = tonumber(g), tonumber(o)
-  if g > gen or (g == gen and o > off) then return 0 end
-  if g < gen then
+local g, o = string.match(fence or '-1:0', '^(-?%d+):(%d+)$')
+g, o = tonumber(g), tonumber(o)
+if g > gen or (g == gen and o > off) then return 0 end
+if g < gen then
+  if ARGV[9] ~= '1' then
+    if ARGV[9] == '2' then redis.call('HINCRBY', KEYS[9], 'lost', 1) end
+    return -1
+  end
+  if fence then
     for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
       if string.match(field, '^%a:' .. p .. ':') then redis.call('HDEL', KEYS[1], field) end
     end
   end
 end
 redis.call('HSET', KEYS[1], 'f:' .. p, ARGV[2] .. ':' .. ARGV[3], 'org', ARGV[4], 'campaign', ARGV[5])
-for i = 9, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 10, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local moved = redis.call('HGET', KEYS[2], 'r:' .. p)
 if moved then
   local shown = redis.call('HGET', KEYS[7], 'f:' .. p)
   if shown and not older(shown, moved) then
     redis.call('HDEL', KEYS[2], 'b:' .. p)
   else
-    local now = redis.call('TIME')
-    redis.call('HSETNX', KEYS[2], 'b:' .. p, now[1] * 1000 + math.floor(now[2] / 1000))
+    redis.call('HSETNX', KEYS[2], 'b:' .. p, string.format('%.0f', now))
   end
 end
 if ARGV[7] ~= '' then redis.call('ZADD', KEYS[3], 'GT', ARGV[7], ARGV[5]) end
 if ARGV[8] ~= '' and redis.call('HGET', KEYS[4], ARGV[5]) ~= ARGV[8] then
   redis.call('HSET', KEYS[4], ARGV[5], ARGV[8])
+  redis.call('SET', KEYS[5], string.format('%.0f', now), 'NX')
   redis.call('INCR', KEYS[5])
 end
+redis.call('HSETNX', KEYS[2], 'v', string.format('%.0f', now))
 local version = redis.call('HINCRBY', KEYS[2], 'v', 1)
-redis.call('PUBLISH', KEYS[8], ARGV[6] .. ':' .. version)
+redis.call('PUBLISH', KEYS[8], ARGV[6] .. ':' .. string.format('%.0f', version))
 return version
 """
 
@@ -157,6 +170,32 @@ end
 return 1
 """
 
+# KEYS: prefix of the topic's names, topics, looks, positions. ARGV: partition, generation, topic, the partition's
+# position, `report:` or `sections:`, then of each campaign its key, the offset of what touched it last, organisation,
+# name, as_of_ms, '1' if it was given a name. Returns how often something was lost, and the places of the campaigns
+# whose share, or place in a list, is not there or older; nothing where another position stands.
+_LOOK: Final = """
+local p, gen = ARGV[1], tonumber(ARGV[2])
+if redis.call('HGET', KEYS[4], p) ~= ARGV[4] then return {} end
+redis.call('SADD', KEYS[2], ARGV[3])
+local found = {}
+for i = 6, #ARGV, 6 do
+  local stored = redis.call('HMGET', KEYS[1] .. ARGV[5] .. ARGV[i], 'f:' .. p, 's:' .. p, 'v', 'org')
+  local g, o = string.match(stored[1] or '-1:0', '^(-?%d+):(%d+)$')
+  g, o = tonumber(g), tonumber(o)
+  local lost = g < gen or (g == gen and o < tonumber(ARGV[i + 1]))
+  if ARGV[5] == 'report:' and not lost then
+    local score = redis.call('ZSCORE', KEYS[1] .. 'campaigns:' .. ARGV[i + 2], ARGV[i + 3])
+    lost = not stored[2] or not stored[3] or not stored[4] or not score or tonumber(score) < tonumber(ARGV[i + 4])
+      or (ARGV[i + 5] == '1' and redis.call('HEXISTS', KEYS[1] .. 'names:' .. ARGV[i + 2], ARGV[i + 3]) == 0)
+  end
+  if lost then found[#found + 1] = (i - 6) / 6 end
+end
+local count = tonumber(redis.call('HGET', KEYS[3], 'lost') or '0')
+if #found > 0 then redis.call('HINCRBY', KEYS[3], 'lost', 1) end
+return {count, unpack(found)}
+"""
+
 
 class Update(msgspec.Struct, kw_only=True):
     """One campaign's share to publish: what is None or empty stays as it is in Redis."""
@@ -173,12 +212,21 @@ class Update(msgspec.Struct, kw_only=True):
 
 Call = tuple[list[str], list[str | bytes | int]]
 """Keys and arguments of one call of the publishing script."""
-FIELDS_AT: Final = 8
+FIELDS_AT: Final = 9
 """Where in the arguments field, value pairs begin."""
 Command = tuple[str, list[str], list[str | bytes | int]]
 """A script's name, its keys and arguments."""
 
-_SCRIPTS: Final = {"publish": _PUBLISH, "move": _MOVE, "begin": _BEGIN, "end": _END, "sweep": _SWEEP}
+WHOLE: Final = 1
+"""All that the partition has of a campaign."""
+REST_UNKNOWN: Final = 0
+"""A part of it, of which the rest may never have been published."""
+REST_PUBLISHED: Final = 2
+"""A part of it; if the rest isn't there, Redis has lost it, which is noted."""
+
+_SCRIPTS: Final = {
+    "publish": _PUBLISH, "move": _MOVE, "begin": _BEGIN, "end": _END, "sweep": _SWEEP, "look": _LOOK,
+}  # fmt: skip
 _SHA1: Final = {
     name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in _SCRIPTS.items()
 }
@@ -192,6 +240,24 @@ class Move(NamedTuple):
     partition: int
     known: str
     to: str
+
+
+class Published(NamedTuple):
+    """What `ViewWriter.publish` did."""
+
+    lacking: list[int]
+    """Places of the calls that were refused because the rest of the share isn't there."""
+    moved: list[bool]
+    """Of each move whether it was made."""
+
+
+class Looked(NamedTuple):
+    """What `ViewWriter.look` found."""
+
+    losses: int
+    """How often something had been lost before."""
+    lacking: list[int]
+    """Places of the campaigns whose share isn't there as it was published."""
 
 
 class Begun(NamedTuple):
@@ -213,8 +279,11 @@ class ViewWriter:
         self._redis = redis
         self._secret = secret
 
-    def encode(self, partition: int, fence: Fence, updates: Sequence[Update]) -> list[Call]:
-        """Shares of campaigns as of `fence`, as the script takes them."""
+    def encode(
+        self, partition: int, fence: Fence, updates: Sequence[Update], kind: int = WHOLE
+    ) -> list[Call]:
+        """Shares of campaigns as of `fence`, as the script takes them. `kind`: `WHOLE`, `REST_UNKNOWN` or
+        `REST_PUBLISHED`."""
         calls: list[Call] = []
         for update in updates:
             fields: list[str | bytes] = []
@@ -233,41 +302,70 @@ class ViewWriter:
             keys = _keys(written, fence.topic, update.key, update.org, NUMBERS)
             args: list[str | bytes | int] = [
                 partition, fence.generation, fence.offset, update.org, update.campaign, update.key.hex(), as_of_ms,
-                called,
+                called, kind,
             ]  # fmt: skip
             calls.append((keys, [*args, *fields]))
         return calls
 
     def encode_sections(
-        self, partition: int, fence: Fence, updates: Sequence[tuple[CampaignKey, str, str, dict[int, bytes]]]
+        self,
+        partition: int,
+        fence: Fence,
+        updates: Sequence[tuple[CampaignKey, str, str, dict[int, bytes]]],
+        kind: int = WHOLE,
     ) -> list[Call]:
         """(campaign key, organisation, campaign, section → packed part) as of `fence`, as the script takes them."""
         calls: list[Call] = []
         for key, org, campaign, parts in updates:
             keys = _keys(sections_name(fence.topic, key), fence.topic, key, org, SECTIONS)
             args: list[str | bytes | int] = [
-                partition, fence.generation, fence.offset, org, campaign, key.hex(), "", "",
+                partition, fence.generation, fence.offset, org, campaign, key.hex(), "", "", kind,
             ]  # fmt: skip
             for section, packed in parts.items():
                 args += (f"x:{partition}:{section}", packed)
             calls.append((keys, args))
         return calls
 
-    async def publish(self, calls: Sequence[Call], moves: Sequence[Move] = ()) -> list[bool]:
+    async def publish(self, calls: Sequence[Call], moves: Sequence[Move] = ()) -> Published:
         """Publishes shares, and then moves what says that they are there.
 
-        An older fence than the stored one is refused silently. Returns of each move whether it was made; where it
-        wasn't, something else stands there: Redis was emptied or restored, or another worker has the partition.
+        An older fence than the stored one is refused silently. Where a move wasn't made, something else stands there:
+        Redis was emptied or restored, or another worker has the partition.
         """
+        lacking: list[int] = []
         if calls:
-            await self._run([("publish", keys, args) for keys, args in calls])
+            versions = await self._run([("publish", keys, args) for keys, args in calls])
+            lacking = [place for place, version in enumerate(versions) if version == -1]
         if not moves:
-            return []
+            return Published(lacking, [])
         # A round trip of its own: Redis may refuse one command (it is full) and carry out the next one.
         answers = await self._run(
             [("move", [move.name], [str(move.partition), move.known, move.to]) for move in moves]
         )
-        return [answer == move.to.encode() for answer, move in zip(answers, moves, strict=True)]
+        return Published(
+            lacking, [answer == move.to.encode() for answer, move in zip(answers, moves, strict=True)]
+        )
+
+    async def look(
+        self, partition: int, published: Fence, campaigns: Sequence[Standing], channel: Channel = NUMBERS
+    ) -> Looked | None:
+        """Whether the shares of campaigns are in Redis as they were published; None: the position isn't `published`."""
+        keys = [topic_prefix(published.topic), TOPICS, LOOKS, channel.positions]
+        args: list[str | bytes | int] = [
+            partition, published.generation, published.topic, published.text(), _kind(channel),
+        ]  # fmt: skip
+        for one in campaigns:
+            args += (one.key.hex(), one.offset, one.org, one.campaign, one.as_of_ms, "1" if one.named else "")
+        (answer,) = await self._run([("look", keys, args)])
+        return Looked(answer[0], answer[1:]) if answer else None
+
+    async def losses(self) -> int:
+        """How often it was noticed that Redis had lost something."""
+        return int(await self._redis.hget(LOOKS, "lost") or 0)
+
+    async def looked(self, partition: int, losses: int) -> None:
+        """A look at all of a partition's numbers, which began when so much had been lost, found all of them."""
+        await self._redis.hset(LOOKS, str(partition), str(losses))
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         """Runs scripts in one round trip. They may be repeated: after NOSCRIPT all of them are run again."""
@@ -323,9 +421,8 @@ class ViewWriter:
     async def sweep(self, partition: int, fence: Fence, channel: Channel) -> int:
         """Deletes the partition's shares of older generations: what the database doesn't have. Returns how many."""
         prefix = topic_prefix(fence.topic)
-        kind = "report:" if channel is NUMBERS else "sections:"
         gone = 0
-        async for names in self._names(prefix + kind + "*"):
+        async for names in self._names(prefix + _kind(channel) + "*"):
             commands: list[Command] = [
                 ("sweep", [name, prefix], [partition, fence.generation]) for name in names
             ]
@@ -367,15 +464,27 @@ class ViewWriter:
             pipe.hgetall(PARTITIONS)
             pipe.hgetall(SECTION_PARTITIONS)
             known, *positions = await pipe.execute()
-        older = [name.decode() for name in known if name.decode() != topic]
-        if not older or not all(complete(fences_of(stored), topic, partitions) for stored in positions):
+        if not all(complete(fences_of(stored), topic, partitions) for stored in positions):
             return 0
+        topics = {name.decode() for name in known}
+        if ALL_TOPICS not in topics:
+            topics |= await self._topics()
+            await self._redis.sadd(TOPICS, *topics, ALL_TOPICS)
+        older = topics - {topic, ALL_TOPICS}
         gone = 0
         for one in older:
             async for names in self._names(topic_prefix(one) + "*"):
                 gone += await self._redis.unlink(*names)
             await self._redis.srem(TOPICS, one)
         return gone
+
+    async def _topics(self) -> set[str]:
+        """All topics of which there are views, from their names."""
+        found: set[str] = set()
+        for kind in ("report:", "sections:", "campaigns:", "names:", "renames:"):
+            async for names in self._names(f"{FORMAT}*:{kind}*"):
+                found |= {name.partition(FORMAT.removeprefix(PREFIX))[2].partition(":")[0] for name in names}
+        return found
 
     async def announce(
         self, worker: str, owners: Mapping[int, Owner], delays: Delays, said: Presence
@@ -399,4 +508,9 @@ def _keys(written: str, topic: str, campaign: CampaignKey, org: str, channel: Ch
         channel.positions,
         sections_name(topic, campaign),
         TICK,
+        LOOKS,
     ]
+
+
+def _kind(channel: Channel) -> str:
+    return "report:" if channel is NUMBERS else "sections:"

@@ -7,7 +7,9 @@ of topic `facts` and T Kafka's id of that topic, all of them under the installat
   ":N" behind it while a publication that takes several steps is under way
 - `cr:v4:repairs`          hash P → token of the repair under way
 - `cr:v4:partitions:sections`, `cr:v4:repairs:sections`: the same of the sections, published less often
-- `cr:v4:topics`           set of all T of which there may be views
+- `cr:v4:looks`            hash: `lost` how often it was noticed that Redis had lost something of the views, and
+  P → that number as it was when the partition's last look that found all of its numbers began
+- `cr:v4:topics`           set of all T of which there may be views, and `ALL_TOPICS`
 - `cr:rebuild`             what `reports rebuild` asks of the workers (`tables.rebuilds`), for an hour
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
@@ -26,7 +28,9 @@ Rules:
    was emptied or restored, and the worker publishes again what was touched since (`agents.publication`).
 3. The newest topic is the one of the position with the highest generation: generations come from Kafka and rise. Views
    of other topics are never shown; the workers delete them.
-4. While a partition's position is missing or of another topic, sums are incomplete, and a reader says so (`complete`).
+4. While a partition's position is missing or of another topic, or it hasn't looked at its numbers since something was
+   lost, sums are incomplete, and a reader says so (`complete`).
+5. A part of a partition's share is written only where the rest of it stands: a share is whole or missing.
 """
 
 from __future__ import annotations
@@ -62,7 +66,10 @@ PARTITIONS: Final = FORMAT + "partitions"
 REPAIRS: Final = FORMAT + "repairs"
 SECTION_PARTITIONS: Final = FORMAT + "partitions:sections"
 SECTION_REPAIRS: Final = FORMAT + "repairs:sections"
+LOOKS: Final = FORMAT + "looks"
 TOPICS: Final = FORMAT + "topics"
+ALL_TOPICS: Final = "*"
+"""Stands among them where all are known; missing, the set was lost, and the keys are looked through."""
 OWNERS: Final = "cr:owners"
 DELAYS: Final = "cr:delays"
 REBUILD: Final = "cr:rebuild"
@@ -163,7 +170,7 @@ class View(msgspec.Struct, kw_only=True):
     epoch: str
     version: int
     complete: bool
-    """False while a partition's share is missing (Redis was emptied and is not repaired yet)."""
+    """False while a partition's share may be missing (Redis was emptied or lost keys, and is not repaired yet)."""
     as_of_ms: int
     """-1 where nothing was counted yet."""
     patterns: dict[int, int]
@@ -236,6 +243,12 @@ def complete(fences: Mapping[int, Fence], topic: str, partitions: int) -> bool:
         (fence := fences.get(partition)) is not None and fence.topic == topic
         for partition in range(partitions)
     )
+
+
+def nothing_lost(looks: Mapping[bytes, bytes], partitions: int) -> bool:
+    """Whether every partition has found all of its numbers since something was lost last."""
+    losses = looks.get(b"lost")
+    return losses is None or all(looks.get(b"%d" % partition) == losses for partition in range(partitions))
 
 
 class Channel(NamedTuple):
@@ -328,9 +341,8 @@ class ViewReader:
 
     async def complete(self) -> bool:
         """Whether what isn't there doesn't exist."""
-        fences = await self.partition_offsets()
-        self._follow(fences)
-        return complete(fences, self.topic, self._partitions)
+        known, _ = await self._of_newest(lambda pipe: None)
+        return known
 
     async def load(
         self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
@@ -384,18 +396,20 @@ class ViewReader:
     async def _of_newest(
         self, ask: Callable[[Pipeline], None], *, transaction: bool = False
     ) -> tuple[bool, list[Any]]:
-        """Answers about the newest topic, and whether every partition has published of it; one round trip."""
+        """Answers about the newest topic, and whether all of it is there; one round trip."""
         while True:
             asked = self.topic
             async with self._redis.pipeline(transaction=transaction) as pipe:
                 pipe.hgetall(PARTITIONS)
+                pipe.hgetall(LOOKS)
                 ask(pipe)
-                stored, *answers = await pipe.execute()
+                stored, looks, *answers = await pipe.execute()
             fences = fences_of(stored)
             self._follow(fences)
             # Once more where another topic has come, by whomever it was seen; seldom, and never twice in a row.
             if self.topic == asked:
-                return complete(fences, self.topic, self._partitions), answers
+                known = complete(fences, self.topic, self._partitions)
+                return known and nothing_lost(looks, self._partitions), answers
 
     async def load_summaries(self, campaigns: Sequence[CampaignKey], *, epoch: str) -> list[View | None]:
         """Views without hours and sections, as `load` gives them, in one round trip."""

@@ -49,7 +49,7 @@ from tables.redis_client import redis_client
 from tables.section_merge import merge_parts, unpack_part
 from tables.section_parts import PUBLISHED, pack_part, section_part
 from tables.view_writer import ViewWriter
-from tables.views import NUMBERS, SECTIONS, TOPICS, Channel, Fence, ViewReader, fence_of
+from tables.views import ALL_TOPICS, NUMBERS, SECTIONS, TOPICS, Channel, Fence, ViewReader, fence_of
 from tests.support.facts import ORG, SECRET, START_MS, detail_of, entry
 from tests.support.interrupted import InterruptedRedis, Interruption
 
@@ -58,7 +58,7 @@ CAMPAIGNS = ("spring", "summer", "autumn", "winter", "easter", "may", "june", "j
 """Many: what is touched again is published again, and hides what was lost."""
 DAY_MS = 86_400_000
 EAGER = Rules(burst_links=2, burst_ms=60_000, click_after_ms=60_000, open_after_ms=60_000)
-QUIET_ROUNDS = 6
+QUIET_ROUNDS = 8
 OPENINGS = 10
 """Databases that are opened in one example: each costs as much as ten steps."""
 ENDING = (asyncio.CancelledError, RuntimeError)
@@ -359,7 +359,7 @@ class World(RuleBasedStateMachine):
     @rule(
         skipped=st.integers(0, 8),
         when=whens,
-        what=st.sampled_from(("count", "flushall", "save", "restore", "revoke", "zombie")),
+        what=st.sampled_from(("count", "flushall", "lose", "save", "restore", "revoke", "zombie")),
         partition=partitions,
     )
     def happen_meanwhile(self, skipped: int, when: str, what: str, partition: int) -> None:
@@ -371,6 +371,8 @@ class World(RuleBasedStateMachine):
                 self.count(partition)
             elif what == "flushall":
                 await self.raw.flushall()
+            elif what == "lose":
+                await self._lose_a_key(skipped, False)
             elif what == "save":
                 await self._save()
             elif what == "restore":
@@ -387,6 +389,29 @@ class World(RuleBasedStateMachine):
     @rule()
     def flushall(self) -> None:
         self.do(self.raw.flushall())
+
+    @rule(which=st.integers(0, 99), field=st.booleans(), published=st.booleans())
+    def lose_a_key(self, which: int, field: bool, published: bool) -> None:
+        """Evicted, or deleted by somebody: a whole key, or what says that a partition's share is there."""
+        if published:
+            for host in (0, 1):
+                self.publish_everything(host)
+        self.do(self._lose_a_key(which, field))
+
+    async def _lose_a_key(self, which: int, field: bool) -> None:
+        names = sorted(cast(list[bytes], await self.raw.keys("cr:v4:*")))
+        shares = [
+            (name, fence)
+            for name in names
+            if b":report:" in name or b":sections:" in name
+            for fence in sorted(cast(list[bytes], await self.raw.hkeys(name.decode())))
+            if fence.startswith(b"f:")
+        ]
+        if field and shares:
+            name, fence = shares[which % len(shares)]
+            await self.raw.hdel(name.decode(), fence.decode())
+        elif names:
+            await self.raw.delete(names[which % len(names)].decode())
 
     @rule()
     def save(self) -> None:
@@ -556,7 +581,7 @@ class World(RuleBasedStateMachine):
         assert (set(page.names), page.matching) == (known, len(known))
         found = self.do(campaigns.page(ORG, CAMPAIGNS[:1], after=None, limit=9, epoch="e"))
         assert set(found.names) == known & {CAMPAIGNS[0]}
-        assert self.do(self.raw.smembers(TOPICS)) == {self.topic.encode()}
+        assert self.do(self.raw.smembers(TOPICS)) == {self.topic.encode(), ALL_TOPICS.encode()}
         others = [
             name for name in self.do(self.raw.keys("cr:v4:topic-*")) if f":{self.topic}:".encode() not in name
         ]

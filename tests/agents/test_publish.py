@@ -21,7 +21,7 @@ from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.redis_client import redis_client
 from tables.section_parts import PUBLISHED
-from tables.view_writer import Move, Update, ViewWriter
+from tables.view_writer import Move, Published, Update, ViewWriter
 from tables.views import (
     PARTITIONS,
     SECTION_PARTITIONS,
@@ -224,7 +224,7 @@ async def test_a_zombies_older_values_are_refused(redis_db: str, database: Parti
             calls = writer.encode(0, older, [update])
             # It isn't what the partition's worker wrote last either, so the position stays too.
             move = Move(PARTITIONS, 0, "1:77:topic", "1:78:topic")
-            assert await writer.publish(calls, [move]) == [False]
+            assert await writer.publish(calls, [move]) == Published([], [False])
             assert await redis.hget(PARTITIONS, "0") == b"1:1:topic"
             assert await redis.hgetall(report_name("topic", KEY)) == fields
         assert await reader.load(KEY, epoch="e", hours=True) == view

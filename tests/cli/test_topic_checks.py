@@ -130,6 +130,8 @@ def test_replicas_and_what_must_be_in_sync() -> None:
     assert differences_of(settings, FACTS, topic_of(8, 1), designed, 1) == []
     (line,) = differences_of(settings, WEBHOOKS, topic_of(1, 1), designed | {"retention.ms": "-1"}, 1)
     assert "--alter --topic webhooks --partitions 8`" in line.line
+    (line,) = differences_of(settings, WEBHOOKS, topic_of(12, 1), designed | {"retention.ms": "-1"}, 1)
+    assert line.code == SETTINGS and "has 12 partitions, and 8 are used" in line.line
 
 
 # Partitions of `facts`
