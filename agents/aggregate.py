@@ -35,7 +35,7 @@ from app import keys
 from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
 from app.settings import Settings
-from app.topics import AGGREGATE_GROUP, FACTS
+from app.topics import AGGREGATE_GROUP, FACTS, INSTALLATION
 from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
@@ -59,7 +59,7 @@ COMMIT_S: Final = 1.0
 LOOK_S: Final = 0.25
 """How often partitions that are set aside are looked at."""
 GAPS_S: Final = 5.0
-"""How often it is asked whether their gaps were accepted."""
+"""How often it is asked whether gaps were accepted, or webhooks found lost."""
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
 EXIT_REBUILD: Final = 75
@@ -94,6 +94,7 @@ class Aggregator:
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, int] = {}
         self._gaps_at = 0.0
+        self._installation_end = -1
         self._topic_id = ""
         self.hold: Callable[[int], None] = lambda partition: None
         """Set by the app: no records of the partition are wanted any more."""
@@ -298,14 +299,24 @@ class Aggregator:
 
     async def due(self) -> list[int]:
         """Partitions that are set aside and to be tried now."""
-        found = set(self.aside.due())
-        waiting = self.aside.gaps - found
-        if waiting and time.monotonic() > self._gaps_at:
+        found: set[int] = set()
+        if time.monotonic() > self._gaps_at:
             self._gaps_at = time.monotonic() + GAPS_S
             with contextlib.suppress(TryLater):
-                gaps = await asyncio.to_thread(self._installation.gaps)
-                found |= {p for p in waiting if len(gaps.get(p, ())) != self._accepted.get(p)}
-        return sorted(found)
+                found = await self._of_new_gaps()
+        return sorted(found | set(self.aside.due()))
+
+    async def _of_new_gaps(self) -> set[int]:
+        """Partitions to open again: a gap is known that they wait for, or that they are to note."""
+        end = (await asyncio.to_thread(self._inspector.ends, INSTALLATION, [0]))[0].end
+        if end == self._installation_end:
+            return set()
+        gaps = await asyncio.to_thread(self._installation.gaps)
+        self._installation_end = end
+        concerned = {p for p in self._accepted if len(gaps.get(p, ())) != self._accepted[p]}
+        for partition in concerned & self.databases.keys():
+            self._look_again(partition)
+        return concerned & self.aside.gaps
 
     async def check_topic(self) -> None:
         """Raises StateError where topic `facts` is gone or another one than when this worker began.

@@ -5,7 +5,8 @@ Rules:
   own, so that readers take the new numbers whatever the offsets say. Behind it the database never stands there again.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
-  in records from before the gap was accepted (`open_gaps`).
+  in records from before the gap was accepted (`open_gaps`). One of lost webhooks is noted and never crossed; it may
+  have taken the beginning of what appears within a day (`app.installation.LATE_MS`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rocksdict import Rdict, WriteBatch
 
 from app.errors import LogGap
 from app.facts import encode
-from app.installation import Gap, NumberedGap
+from app.installation import LATE_MS, Gap, NumberedGap
 from app.notices import Note, note_of
 from tables import layout
 from tables.aggregates import campaign_decoder
@@ -42,9 +43,15 @@ class Gaps:
             int.from_bytes(name[1:], "big"): _decoder.decode(value) for name, value in layout.scan(db, b"G")
         }
 
-    def open_at(self, position: int) -> list[int]:
-        """Numbers of the gaps that may have taken facts of a campaign that appears at this offset."""
-        return [number for number, gap in self._known.items() if position < gap.end]
+    def open_at(self, position: int, accepted_ms: int) -> list[int]:
+        """Numbers of the gaps that may have taken facts of a campaign that appears at this offset.
+
+        `accepted_ms`: when the webhooks there were accepted."""
+        return [
+            number
+            for number, gap in self._known.items()
+            if (position < gap.end if gap.webhooks is None else accepted_ms < gap.at_ms + LATE_MS)
+        ]
 
     def notes(self, row: CampaignRow) -> list[Note]:
         return [note_of(self._known[number]) for number in row.gaps if number in self._known]
