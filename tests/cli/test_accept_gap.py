@@ -165,7 +165,7 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         assert "topic facts was recreated" in capsys.readouterr().out
         assert worker.aggregator.positions == {0: 3, 1: 3}
         await published(world, 10 + 6)
-        assert len(await notices(world)) == 2
+        assert said in await notices(world)
     world.fill(2, begin=20)
     async with world.worker(publishing=True) as worker:
         await worker.settle()
@@ -212,7 +212,7 @@ async def test_lost_webhooks_are_noted_in_every_report(world: World) -> None:
             await asyncio.sleep(0.025)
         assert worker.conditions == {}, "readers have the numbers of the new database"
         assert await notices(world, "winter") == [said]
-        assert len(await notices(world)) == 2
+        assert said in await notices(world)
 
 
 async def noted(worker: Worker, count: int) -> None:
