@@ -165,7 +165,7 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         assert "topic facts was recreated" in capsys.readouterr().out
         assert worker.aggregator.positions == {0: 3, 1: 3}
         await published(world, 10 + 6)
-        assert said in await notices(world)
+        assert len(await notices(world)) == 2
     world.fill(2, begin=20)
     async with world.worker(publishing=True) as worker:
         await worker.settle()
