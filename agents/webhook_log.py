@@ -229,7 +229,9 @@ class WebhookLog:
             committed = self._committed(looked_at)
             ends = self._ends(looked_at, committed)
         except StateError as error:
-            raise TryLater(1, f"a topic is missing: {error}") from error
+            raise TryLater(
+                1, f"topic {WEBHOOKS} or {FACTS} is missing: a role's start makes it again"
+            ) from error
         if kept is None and (recreated or any(ends[p].start > 0 for p in looked_at - committed.keys())):
             raise TryLater(
                 1, f"Kafka has no position in topic {WEBHOOKS}: Redis may have it, and doesn't answer"
