@@ -96,6 +96,8 @@ class WebhookLog:
             for partition in self._positions.keys() - set(assigned):
                 del self._positions[partition]
             new = set(assigned) - self._begun
+            if not new:
+                return
             kept = await self._kept()
             for partition, start in (await self._ask(self._judge, new, kept)).items():
                 self._positions[partition] = start
@@ -130,7 +132,7 @@ class WebhookLog:
             with contextlib.suppress(TryLater):  # that Kafka is away is said elsewhere
                 before = await self.look(before)
             if self._is_another:
-                raise TryLater(1, f"topic {WEBHOOKS} was deleted or recreated: normalize begins anew")
+                raise TryLater(1, f"topic {WEBHOOKS} was recreated: normalize begins anew")
 
     async def look(self, before: Mapping[int, int]) -> dict[int, int]:
         """One round of `watch`; gives the positions, which are to be given to the next one.
@@ -143,7 +145,9 @@ class WebhookLog:
                 try:
                     self._is_another = await self._ask(self._inspector.topic_id, WEBHOOKS) != self._topic
                 except StateError:
-                    self._is_another = True
+                    # Deleted: once it is there again the group notices. A member that ended now would be given back
+                    # its empty assignment, for good (static membership).
+                    return begun
                 if not self._is_another:
                     await self._find_emptied(begun, before)
                 await self.keep()
