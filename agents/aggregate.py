@@ -37,7 +37,7 @@ from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
 from app.installation import History
 from app.settings import Settings
-from app.topics import AGGREGATE_GROUP, FACTS
+from app.topics import AGGREGATE_GROUP, FACTS, INSTALLATION
 from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
@@ -61,7 +61,7 @@ COMMIT_S: Final = 1.0
 LOOK_S: Final = 0.25
 """How often partitions that are set aside are looked at."""
 GAPS_S: Final = 5.0
-"""How often it is asked whether their gaps were accepted."""
+"""How often it is asked whether gaps were accepted, or webhooks found lost."""
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
 EXIT_REBUILD: Final = 75
@@ -96,6 +96,7 @@ class Aggregator:
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, int] = {}
         self._gaps_at = 0.0
+        self._installation_end = -1
         self._topic_id = ""
         self.hold: Callable[[int], None] = lambda partition: None
         """Set by the app: no records of the partition are wanted any more."""
@@ -306,25 +307,24 @@ class Aggregator:
                 # RocksDB goes on with files that are removed while it has them open, and readers find none.
                 log.error("partition %d: its folder was removed or damaged, it is opened again", partition)
                 self._look_again(partition)
-        found = set(self.aside.due())
-        waiting = self.aside.gaps - found
-        if waiting and time.monotonic() > self._gaps_at:
+        found: set[int] = set()
+        if time.monotonic() > self._gaps_at:
             self._gaps_at = time.monotonic() + GAPS_S
             with contextlib.suppress(TryLater):
-                found |= await self._newly_accepted(waiting)
-        return sorted(found)
+                found = await self._of_new_gaps()
+        return sorted(found | set(self.aside.due()))
 
-    async def _newly_accepted(self, partitions: set[int]) -> set[int]:
-        """Those of which gaps were accepted since they were opened. Raises TryLater."""
-        histories = await asyncio.to_thread(self._installation.histories, partitions)
-        return {p for p in partitions if accepted(histories[p]) != self._accepted.get(p)}
-
-    async def check_gaps(self) -> None:
-        """Opens partitions anew that have to note what was accepted of others."""
-        with contextlib.suppress(TryLater):
-            for partition in await self._newly_accepted(set(self.databases)):
-                if partition in self.databases:
-                    self._look_again(partition)
+    async def _of_new_gaps(self) -> set[int]:
+        """Partitions to open again: a gap is known that they wait for, or that they are to note."""
+        end = (await asyncio.to_thread(self._inspector.ends, INSTALLATION, [0]))[0].end
+        if end == self._installation_end:
+            return set()
+        histories = await asyncio.to_thread(self._installation.histories, list(self._accepted))
+        self._installation_end = end
+        concerned = {p for p, history in histories.items() if accepted(history) != self._accepted.get(p)}
+        for partition in concerned & self.databases.keys():
+            self._look_again(partition)
+        return concerned & self.aside.gaps
 
     async def check_topic(self) -> None:
         """Raises StateError where topic `facts` is gone or another one than when this worker began.
@@ -360,8 +360,6 @@ async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
         if time.monotonic() >= topic_at:
             topic_at = time.monotonic() + TOPIC_S
             await aggregator.check_topic()
-            if not app.rebalancing:
-                await aggregator.check_gaps()
         await asyncio.sleep(LOOK_S)
         if app.rebalancing:
             continue

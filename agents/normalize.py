@@ -1,6 +1,7 @@
 """Faust app 1: topic `webhooks` → facts in topic `facts`, what can't be understood in `webhooks.dead`.
 
-There is no store here, so Kafka's committed offset is the truth about what is done. The recipe:
+There is no store here, so Kafka's committed offset is the truth about what is done (`agents.webhook_log`: and what if
+the log no longer has it). The recipe:
 1. A chunk of webhooks is turned into records, those of one campaign and partition merged, and handed to the producer.
 2. The chunk's next offset becomes committable when every record of it, and every chunk before it, has its delivery
    report (`Deliveries`). A delivery that failed ends the process: the next one begins at the committed offset.
@@ -29,6 +30,7 @@ from agents.presence import tell_presence
 from agents.slots import Slot
 from agents.unknown_sources import UnknownSources
 from agents.watchdog import Watchdog
+from agents.webhook_log import WebhookLog
 from agents.worker import EXIT_CRASHED, Follow, crash_on_error, keep_running, keep_thread
 from app import facts as f
 from app.configuration import fingerprints
@@ -103,6 +105,10 @@ class Deliveries:
         with self._lock:
             return dict(self._positions)
 
+    def skip(self, partition: int, offset: int) -> None:
+        """Nothing below the offset is to be waited for, behind what is under way."""
+        self.expect(partition, offset, 0)
+
     def forget(self, partition: int) -> None:
         """The partition was revoked: its chunks are its next owner's to commit."""
         with self._lock:
@@ -123,6 +129,9 @@ class Normalizer:
         self.unknown_sources = UnknownSources(self.conditions)
         self.take(organisations)
         self.consumed: dict[int, int] = {}
+        """Partition → next offset to read."""
+        self.redis = redis_of(settings, timeout_s=2.0)
+        self.log = WebhookLog(settings, self.redis, self.conditions, self.consumed, self.deliveries)
         self._kafka = settings.kafka
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)
@@ -154,6 +163,9 @@ class Normalizer:
 
     async def turn(self, partition: int, chunk: Chunk) -> None:
         """Turns a chunk's webhooks into records and hands them to the producer."""
+        first = chunk.records[0]
+        if first.offset > self.consumed.get(partition, first.offset):
+            await self.log.jumped(partition, first.offset, first.timestamp)
         merged: dict[tuple[int, str, str], list[FactsRecord]] = {}
         dead: list[tuple[Origin, DeadLetter]] = []
         for record in chunk.records:
@@ -267,11 +279,12 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     clock = measured_clock(settings.redis)
     normalizer = Normalizer(settings, organisations, clock)
     background = Background(normalizer.conditions, wall=clock.seconds)
-    redis = redis_of(settings, timeout_s=2.0)
+    redis = normalizer.redis
     app = create_app(
         NORMALIZE_GROUP, settings, instance_id=f"normalize-{normalizer.slot.member}",
         datadir=str(Path(settings.data) / "normalize" / "faust"),
     )  # fmt: skip
+    app.positions = normalizer.consumed
     watchdog = Watchdog(app, WEBHOOKS, lambda: normalizer.consumed)
     committer = Committer(app, WEBHOOKS, normalizer.deliveries.positions, COMMIT_S)
     topic = app.topic(WEBHOOKS, acks=False, key_serializer="raw", value_serializer="raw", value_type=bytes)
@@ -279,6 +292,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     @app.on_rebalance_complete.connect
     async def _joined(*_: Any, **__: Any) -> None:
         with crash_on_error():
+            await normalizer.log.begin(app.assigned(WEBHOOKS))
             watchdog.joined = True
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # sent as (app, revoked)
@@ -287,12 +301,13 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
             committer.forget()
             for tp in revoked:
                 normalizer.deliveries.forget(tp.partition)
-                normalizer.consumed.pop(tp.partition, None)
+                normalizer.log.forget(tp.partition)
 
     @app.on_before_shutdown.connect
     async def _flush(*_: Any, **__: Any) -> None:
         with crash_on_error():
             await asyncio.get_running_loop().run_in_executor(None, normalizer.flush)
+            await normalizer.log.keep()
 
     @app.agent(topic)
     async def normalize_webhooks(stream: Any) -> None:
@@ -304,6 +319,10 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     @app.task  # type: ignore[untyped-decorator]
     async def watch() -> None:
         await keep_running(watchdog.run())
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_log() -> None:
+        await keep_running(normalizer.log.watch())
 
     @app.task  # type: ignore[untyped-decorator]
     async def tell() -> None:

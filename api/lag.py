@@ -185,6 +185,7 @@ class LagMonitor:
             return self._lost(before, now_ms, "Kafka can't be asked", error, ready=False)
         try:
             places = self._positions.places(ends)
+            self._positions.note_ends(ends)
             conditions = self._positions.conditions()
         except KafkaException as error:
             return self._lost(before, now_ms, "Kafka can't be asked for positions", error, ready=True)

@@ -35,11 +35,14 @@ from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
 from tables.redis_names import sync_client
 from tables.views import OWNERS, PARTITIONS, Owner, fences_of
+from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
 TOPIC_S: Final = 2.0
-"""How often Kafka is asked which topic `facts` is the current one."""
+"""How often Kafka is asked which topics are the current ones."""
+NOTE_S: Final = 10.0
+"""How often the ends of `webhooks` are noted that stay the same: Redis may have been emptied."""
 REFUSES_WRITES: Final = "redis_refuses_writes"
 _PROBE: Final = "cr:probe"
 _PROBE_MS: Final = 60_000
@@ -122,7 +125,9 @@ class LogPositions:
         self._times: dict[Key, tuple[int, int]] = {}
         self._dead_begin: tuple[float, int] | None = None
         self._refusing_ms = 0
-        self._topic: tuple[float, str] | None = None
+        self._topics: tuple[float, dict[str, str]] | None = None
+        self._noted: dict[str, dict[int, int]] = {}
+        self._noted_at = 0.0
 
     def ends(self) -> tuple[dict[Key, int], int]:
         """End offset by partition, and how many dead letters there are."""
@@ -233,7 +238,7 @@ class LogPositions:
         A database that is counted again may be behind what was published before it: then its own position counts."""
         stored: dict[bytes, bytes] = self._redis.hgetall(PARTITIONS)  # type: ignore[assignment]
         owners: dict[bytes, bytes] = self._redis.hgetall(OWNERS)  # type: ignore[assignment]
-        topic = self._current_topic()
+        topic = self._current_topics()[FACTS]
         counted: dict[Key, int] = {}
         foreign: set[Key] = set()
         for partition, fence in fences_of(stored).items():
@@ -243,13 +248,28 @@ class LogPositions:
                 foreign.add((FACTS, partition))
         return counted, foreign
 
-    def _current_topic(self) -> str:
+    def note_ends(self, ends: Mapping[Key, int]) -> None:
+        """Keeps where topic `webhooks` ended, for normalize to know what it lacks if the topic is recreated."""
+        topic = self._current_topics()[WEBHOOKS]
+        if topic not in self._noted:
+            stored: dict[bytes, bytes] = self._redis.hgetall(WEBHOOK_POSITIONS)  # type: ignore[assignment]
+            self._noted = {topic: ends_of(stored, topic)}
+        before = self._noted[topic]
+        # The ends may be those of a newer topic: which one it is, is asked less often.
+        now = {p: max(end, before.get(p, 0)) for (name, p), end in ends.items() if name == WEBHOOKS}
+        if now != before or time.monotonic() - self._noted_at > NOTE_S:
+            self._redis.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, now))
+            self._noted[topic], self._noted_at = now, time.monotonic()
+
+    def _current_topics(self) -> dict[str, str]:
+        """Kafka's ids of `webhooks` and `facts`."""
         now = time.monotonic()
-        if self._topic is None or now - self._topic[0] > TOPIC_S:
-            asked = self._admin.describe_topics(TopicCollection([FACTS]), request_timeout=ASK_S)
+        if self._topics is None or now - self._topics[0] > TOPIC_S:
+            names = (WEBHOOKS, FACTS)
+            asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=ASK_S)
             wait(asked.values(), ASK_S * 1.5)
-            self._topic = (now, str(asked[FACTS].result(timeout=0).topic_id))
-        return self._topic[1]
+            self._topics = (now, {name: str(asked[name].result(timeout=0).topic_id) for name in names})
+        return self._topics[1]
 
     def reopen(self) -> None:
         """With other clients, whatever has become of these."""

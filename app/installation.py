@@ -10,6 +10,9 @@ Rules:
 - `Gap` says that an operator accepted that records of a partition are lost (`reports accept-gap`). A database that
   stands there crosses it (`History.cross`). One that is empty has less than others may have: it crosses only what was
   accepted for it, or what the partition's last database had crossed too.
+- `LostWebhooks` says that webhooks were accepted and are gone before they were read. Normalize writes it when it finds
+  that, and goes on. Nobody can say whose campaigns they were of, so it is a gap of every partition of `facts`.
+  `LostSeen` says that an operator knows of all that stand before it.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
 """
@@ -23,6 +26,8 @@ from typing import NamedTuple
 import msgspec
 
 FORMAT: int = 1
+LATE_MS: int = 24 * 60 * 60 * 1000
+"""A campaign that appears so long after webhooks were lost may have lost its beginning with them."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
@@ -56,6 +61,64 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     """The request for a rebuild that it was made for."""
 
 
+class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks"):
+    partition: int
+    """Of topic `webhooks`."""
+    topic_before: str
+    """Kafka's id of the topic that was read; another one than `topic` where it was recreated. Empty: not known."""
+    position: int | None
+    """The next offset to read; None: not known."""
+    topic: str
+    to: int
+    """Where reading goes on."""
+    lost: int | None
+    """How many records; None: nobody can say."""
+    before_ms: int | None = None
+    """When the first record behind them was stored: they are older. None: older than `at_ms`."""
+    facts: str
+    """Kafka's id of topic `facts` at that time."""
+    above: int = 0
+    """The highest generation that was known before."""
+    at_ms: int
+    """When it was found; the same for all partitions that were looked at together."""
+
+    def same(self, other: LostWebhooks) -> bool:
+        """Whether it says nothing new: who found the other one ended before that was known."""
+        return (self.partition, self.topic_before, self.position, self.topic) == (
+            other.partition, other.topic_before, other.position, other.topic,
+        ) and (self.position is not None or self.to == other.to)  # fmt: skip
+
+    def words(self) -> str:
+        """For operators."""
+        if self.topic_before != self.topic:
+            of = "an unknown offset" if self.position is None else f"offset {self.position}"
+            lost = "nobody can say how many records" if self.lost is None else _records(self.lost)
+            return (
+                f"partition {self.partition}: the topic was recreated, and of the old one {lost} from {of} on were not "
+                "read"
+            )
+        if self.position is None:
+            return f"partition {self.partition}: which of the records below offset {self.to} were read is not known"
+        if self.lost is None:
+            return f"partition {self.partition}: the log ends before offset {self.position}, up to which it was read"
+        return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {_records(self.lost)}"
+
+    def gap(self, partition: int) -> Gap:
+        """What it is to a partition of `facts`."""
+        return Gap(
+            partition=partition, topic_before=self.facts, position=0, topic=self.facts, to=0, end=0,
+            before_ms=self.before_ms, above=self.above, at_ms=self.at_ms, webhooks=self,
+        )  # fmt: skip
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"
+
+
+class LostSeen(msgspec.Struct, frozen=True, kw_only=True, tag="lost_seen"):
+    at_ms: int
+
+
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     partition: int
     topic_before: str
@@ -74,6 +137,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     counted: bool = False
     """Another database had counted what is lost, and readers saw it."""
     at_ms: int
+    webhooks: LostWebhooks | None = None
+    """Of topic `webhooks`: nothing is missing in the partition's own log, and it is never crossed."""
 
     @property
     def recreated(self) -> bool:
@@ -81,6 +146,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
 
     def crosses(self, topic: str, position: int) -> bool:
         """Whether a database of this topic that counts `position` next has to go on at `to`."""
+        if self.webhooks is not None:
+            return False
         if self.recreated:
             return topic == self.topic_before and position >= self.position
         if topic != self.topic:
@@ -116,7 +183,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     answered: frozenset[str] = frozenset()
     """Requests for a rebuild that a database was made for."""
     elsewhere: tuple[NumberedGap, ...] = ()
-    """Gaps of other partitions by which numbers were lost that readers saw."""
+    """Only noted: gaps of other partitions by which numbers were lost that readers saw, and lost webhooks."""
 
     def origin(self, topic: str) -> str:
         """The first of the topics, each recreated as the next, that led to this one."""
@@ -143,7 +210,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         return reached.topic == topic and reached.position >= start
 
 
-Record = Identity | Topics | Generation | Gap
+Record = Identity | Topics | Generation | Gap | LostWebhooks | LostSeen
 
 encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -156,28 +223,48 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     topics: Topics | None
     generations: dict[int, int]
     """Partition → the highest generation that was given to one of its databases."""
+    lost: list[LostWebhooks] = []
+    """In the order they were found."""
+    unseen: list[LostWebhooks] = []
+    """Those that no operator has acknowledged."""
 
 
 def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None:
     """(offset, value) in the order of the log → what they add up to; None where there is no identity yet."""
     identity: Identity | None = None
     topics: Topics | None = None
+    lost: list[LostWebhooks] = []
+    unseen: list[LostWebhooks] = []
     records = list(records)
     for _, record in _decoded(records):
         if isinstance(record, Identity):
             identity = identity or record
         elif isinstance(record, Topics):
             topics = record
+        elif isinstance(record, LostWebhooks):
+            if not any(record.same(one) for one in lost):
+                unseen.append(record)
+            lost.append(record)
+        elif isinstance(record, LostSeen):
+            unseen = []
     if identity is None:
         return None
-    return Installation(identity=identity, topics=topics, generations=generations_of(records))
+    return Installation(
+        identity=identity, topics=topics, generations=generations_of(records), lost=lost, unseen=unseen
+    )
 
 
 def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
     """Partition → the highest generation that was given to one of its databases, also before there is an identity."""
     generations: dict[int, int] = {}
+    partitions = 0
     for offset, record in _decoded(records):
-        if isinstance(record, Generation | Gap):  # of a database that was made new, or that crosses a gap
+        if isinstance(record, Identity):
+            partitions = partitions or record.partitions
+        elif isinstance(record, LostWebhooks):  # every database that knows campaigns crosses it
+            given = generation_at(offset, record.above)
+            generations |= {p: max(generations.get(p, 0), given) for p in range(partitions)}
+        elif isinstance(record, Generation | Gap):  # of a database that was made new, or that crosses a gap
             given = generation_at(offset, record.above)
             generations[record.partition] = max(generations.get(record.partition, 0), given)
     return generations
@@ -192,12 +279,15 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
 def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]) -> dict[int, History]:
     """(offset, value) in the order of the log → what they say of each of the partitions."""
     gaps: list[NumberedGap] = []
+    lost: list[tuple[int, LostWebhooks]] = []
     given: list[Generation] = []
     for offset, record in _decoded(records):
         if isinstance(record, Gap):
             gaps.append(NumberedGap(offset, record))
         elif isinstance(record, Generation):
             given.append(record)
+        elif isinstance(record, LostWebhooks) and not any(record.same(one) for _, one in lost):
+            lost.append((offset, record))
     crossed = {one.partition: one.crossed for one in given}
     return {
         partition: History(
@@ -205,7 +295,10 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             generations=sum(one.partition == partition for one in given),
             crossed=crossed.get(partition, ()),
             answered=frozenset(one.answers for one in given if one.partition == partition),
-            elsewhere=tuple(one for one in gaps if one.gap.counted and one.gap.partition != partition),
+            elsewhere=(
+                *(one for one in gaps if one.gap.counted and one.gap.partition != partition),
+                *(NumberedGap(offset, one.gap(partition)) for offset, one in lost),
+            ),
         )
         for partition in partitions
     }

@@ -1,13 +1,13 @@
 """What a report says for good about its own numbers: a part of the log was lost, and an operator has accepted that.
 
 A note is what a partition publishes; a notice is what readers see. There is one for each gap (`app.installation.Gap`)
-of each partition in which the campaign had events at that time; and one for each by which a partition lost what had
-been counted, in all campaigns of that time.
+of each partition in which the campaign had events at that time; one for each by which a partition lost what had been
+counted, in all campaigns of that time; and one for all webhooks that were found lost together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from app.shapes import Notice
 from app.times import utc_text
 
 GAP: Final = "gap"
+LOST: Final = "lost_webhooks"
 _TRIMMED: Final = "trimmed"
 _ENDED: Final = "ended"
 _RECREATED: Final = "recreated"
@@ -31,13 +32,18 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     """Records of the log; 0 where nobody knows how many."""
     before_ms: int | None
     """What is lost is older; None: than `at_ms`."""
+    webhooks: int | None = None
+    """The partition of topic `webhooks` that it concerns; None: it is one of `facts`."""
     partition: int = -1
     """Of the gap, where that is another one than the publisher's."""
 
 
 def note_of(gap: Gap) -> Note:
+    lost = gap.webhooks
+    if lost is not None:
+        return Note(lost.at_ms, LOST, lost.lost or 0, lost.before_ms, lost.partition)
     if gap.counted:
-        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms, gap.partition)
+        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms, partition=gap.partition)
     if gap.recreated:
         return Note(gap.at_ms, _RECREATED, 0, gap.before_ms)
     if gap.to < gap.position:
@@ -47,14 +53,33 @@ def note_of(gap: Gap) -> Note:
 
 def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
     """(partition, note) → what is shown, the oldest first."""
-    found = {(note.partition if note.partition >= 0 else partition, note) for partition, note in notes}
-    ordered = sorted(found, key=lambda one: (one[1].at_ms, one[0]))
-    return [
-        Notice(
-            code=GAP, message=_message(partition, note), at=utc_text(note.at_ms) or "", partition=partition
-        )
-        for partition, note in ordered
+    own: set[tuple[int, Note]] = set()
+    together: dict[int, dict[int, Note]] = {}
+    for partition, note in notes:
+        if note.webhooks is None:
+            own.add((note.partition if note.partition >= 0 else partition, note))
+        else:  # every partition of `facts` says it
+            together.setdefault(note.at_ms, {})[note.webhooks] = note
+    found = [(note.at_ms, partition, GAP, _message(partition, note)) for partition, note in own]
+    found += [
+        (at_ms, min(lost), LOST, _lost_message(at_ms, list(lost.values())))
+        for at_ms, lost in together.items()
     ]
+    return [
+        Notice(code=code, message=message, at=utc_text(at_ms) or "", partition=partition)
+        for at_ms, partition, code, message in sorted(found)
+    ]
+
+
+def _lost_message(at_ms: int, lost: Sequence[Note]) -> str:
+    before = utc_text(max(note.before_ms or at_ms for note in lost))
+    known = sum(note.lost for note in lost)
+    more = "" if all(note.lost for note in lost) else "at least " if known else None
+    webhooks = "webhooks" if more is None else f"{more}{known} webhook{'' if known == 1 else 's'}"
+    return (
+        f"{webhooks} of this installation were accepted and lost before they were read; nobody can say of which "
+        f"campaigns: events that were received before {before} may be missing"
+    )
 
 
 def _message(partition: int, note: Note) -> str:

@@ -44,7 +44,7 @@ class Notice(TypedDict):
     """What holds for the campaign's numbers for good."""
 
     code: str
-    """A word for programs: `gap`."""
+    """A word for programs: `gap` (of the event log), or `lost_webhooks`."""
     message: str
     """A sentence for people."""
     at: str
@@ -56,7 +56,7 @@ class Head(State):
     name: str | None
     subject: str | None
     notices: list[Notice]
-    """Empty, unless a part of the event log was lost."""
+    """Empty, unless a part of the event log or of the webhooks was lost."""
 
 
 class ByVerdict(TypedDict):

@@ -6,6 +6,8 @@ whichever worker has the partition crosses the gap, this time and whenever the p
 
 A new database may come upon a gap of records that another one has counted, and readers see them: the other one is the
 better way on, so that is refused, unless --lose-counted says that there is none any more.
+
+Webhooks that were lost before they were read keep nobody waiting: `--webhooks` ends the condition that says so.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from redis import RedisError
 
 from agents.log_checks import LogEnds, LogInspector
 from app.errors import StateError
-from app.installation import Gap, History, Topics
+from app.installation import Gap, History, LostSeen, Topics
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
@@ -45,6 +47,7 @@ POLL_S: Final = 0.25
 @click.command()
 @click.argument("partitions", nargs=-1, type=click.IntRange(0))
 @click.option("--all", "every", is_flag=True, help="Every partition that waits for it.")
+@click.option("--webhooks", is_flag=True, help="Webhooks that were lost before they were read.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--lose-counted",
@@ -54,10 +57,17 @@ POLL_S: Final = 0.25
 @click.option(
     "--wait", default=WAIT_S, show_default=True, help="Seconds to wait until it is counted on; 0: don't."
 )
-def command(partitions: tuple[int, ...], *, every: bool, yes: bool, lose_counted: bool, wait: float) -> int:
-    """Go on counting PARTITIONS of topic facts behind records that are lost or can't be read; says which first."""
-    if bool(partitions) == every:
-        raise click.UsageError("name the partitions, or --all")
+def command(
+    partitions: tuple[int, ...], *, every: bool, webhooks: bool, yes: bool, lose_counted: bool, wait: float
+) -> int:
+    """Go on counting PARTITIONS of topic facts behind records that are lost or can't be read; says which first.
+
+    With --webhooks: end the condition lost_webhooks, which says that webhooks were lost before they were read.
+    """
+    if [bool(partitions), every, webhooks].count(True) != 1:
+        raise click.UsageError("name the partitions, or --all, or --webhooks")
+    if webhooks:
+        return _acknowledge(wait_for_addresses(load_settings(), 10.0, ("kafka",)), yes=yes)
     settings = wait_for_addresses(load_settings(), timeout_s=10.0)
     settings = msgspec.structs.replace(settings, installation=known_identity(settings).id)
     seen = waiting(settings)
@@ -96,6 +106,23 @@ def command(partitions: tuple[int, ...], *, every: bool, yes: bool, lose_counted
     accept(settings, gaps)
     if wait:
         _wait(settings, wanted, wait)
+    return 0
+
+
+def _acknowledge(settings: Settings, *, yes: bool) -> int:
+    """That webhooks were lost is known. What reports say of it stays."""
+    known_identity(settings)
+    log = InstallationLog(settings.kafka)
+    installation = log.read()
+    unseen = installation.unseen if installation is not None else []
+    if not unseen:
+        raise StateError("no webhooks are known to be lost, or all of it was acknowledged: nothing to accept")
+    for lost in unseen:
+        click.echo(lost.words())
+    click.echo("Reports that may lack something say so for good. Only the condition lost_webhooks ends.")
+    if not yes:
+        click.confirm("End it?", abort=True)
+    log.append(LostSeen(at_ms=time.time_ns() // 1_000_000))
     return 0
 
 

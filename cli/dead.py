@@ -2,7 +2,8 @@
 
 Rules:
 - `replay` puts a letter's body into topic `webhooks` once more, with the source, headers and time of the first time, so
-  that it is counted as it would have been then. Replayed again it changes nothing: the fold drops what it has seen.
+  that it is counted as it would have been then. Replayed again it changes nothing: the fold drops what it has seen
+  (by a changed `campaign` template it is another fact).
 - By filters, those that were replayed before are left out (what died again is a letter of its own); by id, or with
   `--again`, they are sent all the same, and that is said.
 - Nothing of a body is printed but by `show`, and there with everything escaped that a terminal would obey.
@@ -163,7 +164,10 @@ def shown_lines(body: bytes) -> Iterator[str]:
 @click.option("--again", is_flag=True, help="Also those that were replayed before.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 def replay(numbers: tuple[int, ...], body: Path | None, *, again: bool, dry_run: bool, **filters: Any) -> int:
-    """Send dead letters once more: those named, or all that the filters take."""
+    """Send dead letters once more: those named, or all that the filters take.
+
+    What was counted is not counted again. After a changed `campaign` template it counts under the new campaign too.
+    """
     by_filter = any(value is not None for value in filters.values())
     if bool(numbers) == by_filter:
         raise click.UsageError("name letters by their IDs, or choose them by filters: one of the two")

@@ -10,7 +10,8 @@ Rules:
 - When normalize is done with all of it, a record in each partition of `facts` says so, and the condition
   `foreign_facts` ends. Not where something may be missing: with `--until` or `--source`, and not with losses that
   nobody has accepted.
-- Run again it changes no number, and it may be cut off at any time.
+- Run again it changes no number, and it may be cut off at any time. A fact's identity includes its campaign, though: by
+  a changed template it is another fact, and both count.
 Exit status: 0; 1 something is lost; 2 used wrongly; 3 it can't be done now, and why.
 """
 
@@ -81,7 +82,8 @@ def command(
 ) -> int:
     """Read stored webhooks again: after a parser was mended, or after a start with a wrong secret.
 
-    Nothing counts twice, so it may be done as often as you like.
+    Nothing counts twice while the settings are those of then, so it may be done as often as you like. After a changed
+    `campaign` template the same events count under the new campaign too, beside the old one.
     """
     settings, organisations = load_configuration()
     if source is not None:

@@ -7,7 +7,8 @@ Rules:
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
   in records from before the gap was accepted (`open_gaps`). So is a gap of another partition whose facts readers saw:
-  the database that crossed it may not know the campaigns.
+  the database that crossed it may not know the campaigns. One of lost webhooks is noted
+  and never crossed; it may have taken the beginning of what appears within a day (`app.installation.LATE_MS`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rocksdict import Rdict, WriteBatch
 
 from app.errors import LogGap
 from app.facts import encode
-from app.installation import Gap, History
+from app.installation import LATE_MS, Gap, History
 from app.notices import Note, note_of
 from tables import layout
 from tables.aggregates import campaign_decoder
@@ -46,12 +47,18 @@ class Gaps:
             int.from_bytes(name[1:], "big"): _decoder.decode(value) for name, value in layout.scan(db, b"G")
         }
 
-    def open_at(self, position: int) -> list[int]:
-        """Numbers of the gaps that may have taken facts of a campaign that appears at this offset."""
+    def open_at(self, position: int, accepted_ms: int) -> list[int]:
+        """Numbers of the gaps that may have taken facts of a campaign that appears at this offset.
+
+        `accepted_ms`: when the webhooks there were accepted."""
         return [
             number
             for number, gap in self._known.items()
-            if gap.partition == self._partition and position < gap.end
+            if (
+                accepted_ms < gap.at_ms + LATE_MS
+                if gap.webhooks is not None
+                else gap.partition == self._partition and position < gap.end
+            )
         ]
 
     def notes(self, row: CampaignRow) -> list[Note]:

@@ -190,7 +190,8 @@ class PartitionDatabase:
                 raise grouped.fault
             return applied
         batch = WriteBatch(raw_mode=True)
-        self.aggregates.open_gaps = self._gaps.open_at(self.next_offset)
+        accepted_ms = min(grouped.accepted_at_ms, default=0)
+        self.aggregates.open_gaps = self._gaps.open_at(self.next_offset, accepted_ms)
         written: Written = {}
         sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch, written)
         self._people.flush(batch, owners, written)

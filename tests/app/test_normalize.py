@@ -273,6 +273,23 @@ def test_what_makes_a_fact_another_one(other: dict[str, object]) -> None:
     assert identity(one(**base)) != identity(one(**{**base, **other}))
 
 
+def test_the_same_webhook_read_again_by_changed_settings() -> None:
+    """As docs/operate.md says of `renormalize`: another campaign is another fact, an exclusion is the same one."""
+    body = msgspec.json.encode([sendgrid(run="7")])
+    (then,) = entries(run(body))
+    changed = msgspec.structs.replace(SOURCE, campaign=("x-{metadata.campaign_id}",))
+    (now,) = entries(run(body, changed))
+    assert (identity(then), then.recipient) != (identity(now), now.recipient)
+    webhook = Webhook(
+        org="acme", source="news", esp="sendgrid", received_at_ms=RECEIVED, headers=(), body=body
+    )
+    excluding = msgspec.structs.replace(ACME, exclude=("ann@*",))
+    (excluded,) = entries(
+        normalize(webhook, SOURCE, excluding, SECRET, PARTITIONS, look_up_agent, PLACES.get)
+    )
+    assert (identity(then), then.recipient) == (identity(excluded), excluded.recipient)
+
+
 def test_copies_that_differ_elsewhere_are_the_same_fact_with_another_content() -> None:
     first, second = one(note="1"), one(note="2")
     assert identity(first) == identity(second)

@@ -15,12 +15,14 @@ from agents.set_aside import SET_ASIDE
 from app import facts as f
 from app import keys
 from app.facts import FactsRecord, encode
+from app.installation import LATE_MS, LostWebhooks
 from app.report import Freshness, head
 from app.topics import FACTS
 from cli.accept_gap import waiting
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
+from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -64,7 +66,7 @@ async def notices(world: World, campaign: str = "spring") -> list[str]:
     view = await world.view(campaign)
     assert view is not None
     found = head(view, freshness=Freshness(0), count="all")["notices"]
-    assert {one["code"] for one in found} <= {"gap"}
+    assert {one["code"] for one in found} <= {"gap", "lost_webhooks"}
     return [one["message"] for one in found]
 
 
@@ -146,7 +148,7 @@ async def test_a_trimmed_log_and_an_empty_folder(
         (advice,) = re.findall(r"`reports accept-gap ([^`]*)`", said.err)
         assert await accept(worker, *advice.split(), "--yes") == 0
         assert worker.aggregator.positions == {0: 5, 1: 5}
-        await worker.aggregator.check_gaps()
+        worker.aggregator._gaps_at = 0.0
         await worker.settle()
         await published(world, kept + 5)
         (notice,) = await notices(world)
@@ -268,6 +270,59 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         await worker.settle()
         assert SET_ASIDE not in worker.conditions, "it is crossed once"
         await published(world, 10 + 6 + 4)
+
+
+async def test_lost_webhooks_are_noted_in_every_report(world: World) -> None:
+    """By a worker that runs, for good: also in a database that is made again from the log."""
+    await counted(world)
+    topic = LogInspector(world.kafka).topic_id(FACTS)
+
+    def lost(partition: int, count: int | None, at_ms: int) -> LostWebhooks:
+        return LostWebhooks(
+            partition=partition, topic_before="w", position=2, topic="w", to=5, lost=count, facts=topic, at_ms=at_ms
+        )  # fmt: skip
+
+    log = InstallationLog(world.kafka)
+    async with world.worker(publishing=True) as worker:
+        for partition in (3, 4, 4):  # found by two workers: it is the same
+            log.append(lost(partition, 3, START_MS - LATE_MS + 1))
+        await noted(worker, 1)
+        (said,) = await notices(world)
+        assert "6 webhooks of this installation were accepted and lost" in said
+        assert worker.conditions == {}, "nothing waits for it"
+        world.fill(begin=10, campaign="autumn")
+        await worker.settle()
+        await published(world, 10, "autumn")
+        assert await notices(world, "autumn") == [said], "its beginning may be what was lost"
+        log.append(lost(5, None, START_MS - LATE_MS))
+        await noted(worker, 2)
+        assert "webhooks of this installation were accepted and lost" in (await notices(world))[0]
+        world.fill(begin=20, campaign="winter")
+        await worker.settle()
+        await published(world, 10, "winter")
+        assert await notices(world, "winter") == [said], "it came a day after the other ones"
+    for partition in range(world.partitions):
+        shutil.rmtree(world.state / f"p{partition}")
+    async with world.worker(publishing=True) as worker:
+        for _ in range(400):
+            await worker.settle()
+            if not worker.conditions:
+                break
+            await asyncio.sleep(0.025)
+        assert worker.conditions == {}, "readers have the numbers of the new database"
+        assert await notices(world, "winter") == [said]
+        assert said in await notices(world)
+
+
+async def noted(worker: Worker, count: int) -> None:
+    """Waits until readers see so many notices, while the worker goes on."""
+    for _ in range(400):
+        worker.aggregator._gaps_at = 0.0
+        await worker.settle()
+        if len(await notices(worker.world)) == count:
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError(f"readers see {await notices(worker.world)}")
 
 
 async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"
   );
 }
 
-/** What holds for the campaign's numbers for good: a part of the event log was lost. */
+/** What holds for the campaign's numbers for good: a part of the event log or of the webhooks was lost. */
 export function Notices({ of }: { of: Pick<Report, "notices"> }) {
   const [first, ...more] = of.notices;
   if (!first) return null;

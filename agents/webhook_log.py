@@ -1,0 +1,351 @@
+"""Where normalize begins in topic `webhooks`, and whether anything was removed before it was read.
+
+Kafka's clients answer a position that the log doesn't have by beginning somewhere else, silently: what was accepted and
+not read yet would be gone without a word. So:
+- At each assignment the positions are compared with the log, with what Redis kept of them, and with the topic's id in
+  topic `installation`: a topic that was recreated begins anew, whatever the positions of the old one are.
+- A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
+  read, `watch` finds it.
+- What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
+  in between finds it again. `app.installation.LostWebhooks` says what follows for the reports.
+- Reading goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from redis.exceptions import RedisError
+
+from agents.log_checks import LogEnds, LogInspector
+from app.errors import StateError, TryLater
+from app.installation import Installation, LostWebhooks, Topics
+from app.settings import Settings
+from app.topics import FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.conditions import Conditions
+from tables.installation import InstallationLog
+from tables.kafka_clients import client_settings, kafka_words
+from tables.webhook_positions import WEBHOOK_POSITIONS, ends_of, position_fields, positions_of
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = logging.getLogger("reports.webhooks")
+
+CODE: Final = "lost_webhooks"
+ASK_S: Final = 10.0
+WATCH_S: Final = 2.0
+END_TRIES: Final = 10
+END_PAUSE_S: Final = 0.5
+"""A leader that has just taken over may give an end below what was read already, for a moment."""
+
+
+_Result = TypeVar("_Result")
+
+
+class Reader(Protocol):
+    """What normalize knows of its own work."""
+
+    def positions(self) -> Mapping[int, int]:
+        """Partition → next offset: everything below it is done with."""
+
+    def skip(self, partition: int, offset: int) -> None:
+        """Everything below the offset is done with."""
+
+    @property
+    def under_way(self) -> int:
+        """Records that are not stored yet."""
+
+
+class WebhookLog:
+    """Of one worker. `positions`: partition → next offset to read, filled here at an assignment."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        conditions: Conditions,
+        positions: MutableMapping[int, int],
+        done: Reader,
+    ) -> None:
+        self._kafka = settings.kafka
+        self._redis = redis
+        self._conditions = conditions
+        self._positions = positions
+        self._done = done
+        self._inspector = LogInspector(settings.kafka)
+        self._installation = InstallationLog(settings.kafka)
+        self._installation_end = -1
+        self._is_another = False
+        self._topic = self._facts = ""
+        self._begun: set[int] = set()
+        self._kept_at: dict[int, int] = {}
+        self._one = asyncio.Lock()
+
+    async def begin(self, assigned: Collection[int]) -> None:
+        """After an assignment. Raises TryLater where Kafka doesn't answer."""
+        async with self._one:
+            self._begun &= set(assigned)
+            for partition in self._positions.keys() - set(assigned):
+                del self._positions[partition]
+            new = set(assigned) - self._begun
+            if not new:
+                return
+            kept = await self._kept()
+            for partition, start in (await self._ask(self._judge, new, kept)).items():
+                self._positions[partition] = start
+                self._done.skip(partition, start)
+            self._begun |= new
+            await self.keep()
+
+    def forget(self, partition: int) -> None:
+        """It was revoked."""
+        self._begun.discard(partition)
+        self._kept_at.pop(partition, None)
+        self._positions.pop(partition, None)
+
+    async def jumped(self, partition: int, to: int, stored_ms: int) -> None:
+        """A chunk begins at `to`, above what was to be read next. Raises TryLater where Kafka doesn't answer."""
+        async with self._one:
+            position = self._positions.get(partition)
+            if position is None or to <= position:
+                return
+            ends = await self._ask(self._inspector.ends, WEBHOOKS, [partition])
+            if ends[partition].start <= position:
+                return  # it is all there: chunks out of order around a rebalance
+            lost = self._overtaken(partition, position, to, before_ms=stored_ms)
+            await self._ask(self._write, [lost])
+            self._positions[partition] = to
+
+    async def watch(self) -> None:
+        """Until cancelled. Raises TryLater where the topic is gone, or another one."""
+        before: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(WATCH_S)
+            with contextlib.suppress(TryLater):  # that Kafka is away is said elsewhere
+                before = await self.look(before)
+            if self._is_another:
+                raise TryLater(1, f"topic {WEBHOOKS} was recreated: normalize begins anew")
+
+    async def look(self, before: Mapping[int, int]) -> dict[int, int]:
+        """One round of `watch`; gives the positions, which are to be given to the next one.
+
+        Raises TryLater where Kafka doesn't answer.
+        """
+        async with self._one:
+            begun = {p: self._positions[p] for p in self._begun if p in self._positions}
+            if begun:
+                try:
+                    self._is_another = await self._ask(self._inspector.topic_id, WEBHOOKS) != self._topic
+                except StateError:
+                    # Deleted: once it is there again the group notices. A member that ended now would be given back
+                    # its empty assignment, for good (static membership).
+                    return begun
+                if not self._is_another:
+                    await self._find_emptied(begun, before)
+                await self.keep()
+                if self._is_another:
+                    return begun
+            await self._tell()
+            return begun
+
+    async def _find_emptied(self, begun: Mapping[int, int], before: Mapping[int, int]) -> None:
+        """Of what is to be read nothing is left, nor anything behind it; where something is, its chunk says it."""
+        ends = await self._ask(self._inspector.ends, WEBHOOKS, sorted(begun))
+        lost = [
+            self._overtaken(partition, position, ends[partition].start)
+            for partition, position in begun.items()
+            if position < ends[partition].start == ends[partition].end
+            # What was fetched before it was removed may still be under way.
+            and before.get(partition) == position == self._positions.get(partition)
+            and not self._done.under_way
+        ]
+        if lost:
+            await self._ask(self._write, lost)
+            for one in lost:
+                self._positions[one.partition] = one.to
+                self._done.skip(one.partition, one.to)
+
+    async def _tell(self) -> None:
+        end = (await self._ask(self._inspector.ends, INSTALLATION, [0]))[0].end
+        if end != self._installation_end:
+            installation = await self._ask(self._installation.read)
+            self._say(installation)
+            self._installation_end = end
+
+    def _say(self, installation: Installation | None) -> None:
+        unseen = installation.unseen if installation is not None else []
+        if not unseen:
+            self._conditions.clear(CODE)
+            return
+        where = "; ".join(one.words() for one in unseen)
+        self._conditions.set(
+            CODE,
+            f"webhooks were accepted and are gone from topic {WEBHOOKS} before they were read ({where}). Parsing goes "
+            "on with what is there, and the reports that may lack something say so for good. Have their senders send "
+            "them again where they can; `reports accept-gap --webhooks` ends this condition",
+            count=sum(one.lost or 0 for one in unseen),
+        )
+
+    async def _ask(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Beside the loop: it blocks."""
+        return await asyncio.to_thread(function, *arguments)
+
+    # What Redis keeps
+
+    async def _kept(self) -> dict[bytes, bytes] | None:
+        """None where Redis can't be asked."""
+        try:
+            return cast("dict[bytes, bytes]", await self._redis.hgetall(WEBHOOK_POSITIONS))
+        except (RedisError, OSError, TimeoutError):
+            return None
+
+    async def keep(self) -> None:
+        """Positions never fall here: those that are read once more after a rebalance were read."""
+        for partition, position in self._done.positions().items():
+            if partition in self._begun:
+                self._kept_at[partition] = max(self._kept_at.get(partition, 0), position)
+        if not self._kept_at:
+            return
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self._redis.hset(WEBHOOK_POSITIONS, mapping=position_fields(self._topic, self._kept_at))
+
+    # What Kafka says; these block
+
+    def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, int]:
+        """Partition → where to begin, once what is lost before that is written down."""
+        try:
+            topic = self._inspector.topic_id(WEBHOOKS)
+            facts = self._inspector.topic_id(FACTS)
+            installation = self._installation.read()
+            recorded = installation.topics.ids if installation is not None and installation.topics else {}
+            recorded_id = recorded.get(WEBHOOKS, "")
+            recreated = recorded_id not in ("", topic)
+            # Who finds it first says it of all: the others find the topic's new id.
+            looked_at = set(range(WEBHOOKS_PARTITIONS)) if recreated else set(new)
+            committed = self._committed(looked_at)
+            ends = self._ends(looked_at, committed)
+        except StateError as error:
+            raise TryLater(
+                1, f"topic {WEBHOOKS} or {FACTS} is missing: a role's start makes it again"
+            ) from error
+        if kept is None and (recreated or any(ends[p].start > 0 for p in looked_at - committed.keys())):
+            raise TryLater(
+                1, f"Kafka has no position in topic {WEBHOOKS}: Redis may have it, and doesn't answer"
+            )
+        self._topic, self._facts = topic, facts
+        kept = kept or {}
+        positions = positions_of(kept)
+        starts: dict[int, int] = {}
+        lost: list[LostWebhooks] = []
+        for partition in sorted(looked_at):
+            known = positions.get(partition)
+            before = recorded_id or (known.topic if known is not None else topic)
+            if before != topic:
+                position = committed.get(partition)
+                if known is not None:  # one of an older topic still: nobody has read this one
+                    position = known.offset if known.topic == before else 0
+                last_end = ends_of(kept, before).get(partition)
+                found = self._of_old_topic(partition, before, position, last_end, ends[partition])
+                start = ends[partition].start
+            elif known is not None and known.topic != topic:
+                # What is committed may be of the old one. Whoever recorded the new one's id has said what is lost.
+                start, found = ends[partition].start, None
+            else:
+                position = committed.get(partition, known.offset if known is not None else None)
+                start, found = self._of_same_topic(partition, position, ends[partition])
+            if found is not None:
+                lost.append(found)
+            if partition in new:
+                starts[partition] = start
+        self._write(lost, installation)
+        if recreated:
+            ids = {**recorded, WEBHOOKS: topic}
+            why = f"topic {WEBHOOKS} was recreated"
+            self._installation.append(Topics(ids=ids, why=why, at_ms=time.time_ns() // 1_000_000))
+        return starts
+
+    def _of_old_topic(
+        self, partition: int, before: str, position: int | None, last_end: int | None, ends: LogEnds
+    ) -> LostWebhooks | None:
+        if last_end == 0 or (position is not None and last_end is not None and position >= last_end):
+            return None  # all of it was read
+        count = last_end - position if last_end is not None and position is not None else None
+        return self._lost(partition, before, position, ends.start, count)
+
+    def _of_same_topic(
+        self, partition: int, position: int | None, ends: LogEnds
+    ) -> tuple[int, LostWebhooks | None]:
+        if position is None:
+            unknown = self._lost(partition, self._topic, None, ends.start, None) if ends.start else None
+            return ends.start, unknown
+        if position < ends.start:
+            return ends.start, self._overtaken(partition, position, ends.start)
+        if position > ends.end:
+            # The log lost its end, by how much nobody knows: all that is there is read, and nothing counts twice.
+            return ends.start, self._lost(partition, self._topic, position, ends.start, None)
+        return position, None
+
+    def _overtaken(
+        self, partition: int, position: int, to: int, before_ms: int | None = None
+    ) -> LostWebhooks:
+        return self._lost(partition, self._topic, position, to, to - position, before_ms)
+
+    def _lost(
+        self,
+        partition: int,
+        before: str,
+        position: int | None,
+        to: int,
+        count: int | None,
+        before_ms: int | None = None,
+    ) -> LostWebhooks:
+        return LostWebhooks(
+            partition=partition, topic_before=before, position=position, topic=self._topic, to=to, lost=count,
+            before_ms=before_ms, facts=self._facts, at_ms=0,
+        )  # fmt: skip
+
+    def _write(self, lost: Collection[LostWebhooks], installation: Installation | None = None) -> None:
+        """Raises TryLater where it isn't stored: then nothing behind it may be committed."""
+        if not lost:
+            return
+        installation = installation or self._installation.read()
+        known = installation.lost if installation is not None else []
+        above = max(installation.generations.values(), default=0) if installation is not None else 0
+        now_ms = time.time_ns() // 1_000_000
+        for one in lost:
+            log.warning("webhooks were lost before they were read: %s", one.words())
+            if not any(one.same(other) for other in known):
+                self._installation.append(msgspec.structs.replace(one, at_ms=now_ms, above=above))
+
+    def _ends(self, partitions: Collection[int], committed: Mapping[int, int]) -> dict[int, LogEnds]:
+        for _ in range(END_TRIES):
+            ends = self._inspector.ends(WEBHOOKS, sorted(partitions))
+            if all(committed.get(partition, 0) <= one.end for partition, one in ends.items()):
+                break
+            time.sleep(END_PAUSE_S)
+        return ends
+
+    def _committed(self, partitions: Collection[int]) -> dict[int, int]:
+        consumer = Consumer(
+            {
+                **client_settings(self._kafka, "reports-webhooks"),
+                # Never joined; only a consumer of a group can ask for its commits safely (`api.log_positions`).
+                "group.id": NORMALIZE_GROUP,
+                "enable.auto.commit": False,
+            }
+        )
+        try:
+            found = consumer.committed([TopicPartition(WEBHOOKS, p) for p in partitions], timeout=ASK_S)
+        except KafkaException as error:
+            raise TryLater(1, kafka_words(error, self._kafka)) from error
+        finally:
+            consumer.close()
+        return {one.partition: one.offset for one in found if one.error is None and one.offset >= 0}

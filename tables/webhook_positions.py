@@ -1,0 +1,56 @@
+"""What is known of topic `webhooks` beside Kafka: hash `cr:webhooks`, told by those who read and by those who take.
+
+Kafka forgets normalize's positions with the topic that they are of, and when its group was away for a week. Both come
+back from here; where Redis was emptied as well, what was lost is named without a number.
+
+- `p:<partition>` = `<topic id>:<offset>`: what normalize reads next, by whoever has the partition.
+- `e:<topic id>:<partition>` = `<offset>`: where the log ended, by each API process. It never falls, and stays when the
+  topic is recreated: then it says how much of the old one was not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+WEBHOOK_POSITIONS: Final = "cr:webhooks"
+
+Fields = dict[bytes | bytearray | memoryview | str | float, bytes | bytearray | memoryview | str | float]
+
+
+class Known(NamedTuple):
+    topic: str
+    """Kafka's id."""
+    offset: int
+
+
+def positions_of(stored: Mapping[bytes, bytes]) -> dict[int, Known]:
+    """The hash → partition → its position; what can't be read is left out."""
+    found: dict[int, Known] = {}
+    for name, text in stored.items():
+        kind, *where = name.decode("utf-8", "replace").split(":")
+        topic, _, offset = text.decode("utf-8", "replace").partition(":")
+        with contextlib.suppress(ValueError):
+            if kind == "p" and len(where) == 1:
+                found[int(where[0])] = Known(topic, int(offset))
+    return found
+
+
+def ends_of(stored: Mapping[bytes, bytes], topic: str) -> dict[int, int]:
+    """The hash → partition → where the log of this topic ended when it was last seen."""
+    found: dict[int, int] = {}
+    for name, offset in stored.items():
+        kind, *where = name.decode("utf-8", "replace").split(":")
+        with contextlib.suppress(ValueError):
+            if kind == "e" and len(where) == 2 and where[0] == topic:
+                found[int(where[1])] = int(offset)
+    return found
+
+
+def position_fields(topic: str, positions: Mapping[int, int]) -> Fields:
+    return {f"p:{partition}": f"{topic}:{offset}" for partition, offset in positions.items()}
+
+
+def end_fields(topic: str, ends: Mapping[int, int]) -> Fields:
+    return {f"e:{topic}:{partition}": offset for partition, offset in ends.items()}

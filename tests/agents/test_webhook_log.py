@@ -1,0 +1,237 @@
+"""What normalize says of webhooks that are gone before it read them, and where it begins; on a real Kafka and Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from agents import webhook_log
+from agents.normalize import Deliveries
+from agents.webhook_log import CODE, WebhookLog
+from api.log_positions import LogPositions
+from app.errors import TryLater
+from app.installation import LostWebhooks
+from app.topics import NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from cli.main import run
+from cli.topics import ensure_topics
+from tables.conditions import Conditions
+from tables.installation import InstallationLog
+from tables.kafka_clients import client_settings
+from tables.redis_client import redis_of
+from tables.redis_names import sync_client
+from tables.webhook_positions import WEBHOOK_POSITIONS
+from tests.support.counting import World
+from tests.support.kafka import delete_topics
+
+EVERY = range(WEBHOOKS_PARTITIONS)
+
+
+class Site(World):
+    """The topics of an installation, and webhooks in them."""
+
+    def post(self, *partitions: int, count: int = 5) -> None:
+        producer = Producer(client_settings(self.kafka, "test"))
+        for partition in partitions:
+            for number in range(count):
+                producer.produce(WEBHOOKS, b"%d" % number, partition=partition)
+        assert producer.flush(10) == 0
+
+    def trim_webhooks(self, *partitions: int, before: int) -> None:
+        asked = self.admin.delete_records([TopicPartition(WEBHOOKS, p, before) for p in partitions])
+        for future in asked.values():
+            future.result(10)
+
+    def commit(self, offset: int, *partitions: int) -> None:
+        consumer = Consumer({**client_settings(self.kafka, "test"), "group.id": NORMALIZE_GROUP})
+        consumer.commit(offsets=[TopicPartition(WEBHOOKS, p, offset) for p in partitions], asynchronous=False)
+        consumer.close()
+
+    def recreate(self) -> None:
+        delete_topics(self.kafka, (WEBHOOKS,))
+        ensure_topics(self.settings)
+
+    def note_ends(self) -> None:
+        """As each API process does while it serves."""
+        positions = LogPositions(self.kafka, self.settings.redis, self.partitions, self.settings.installation)
+        positions.note_ends(positions.ends()[0])
+        positions.close()
+
+    def lost(self) -> list[LostWebhooks]:
+        installation = InstallationLog(self.kafka).read()
+        assert installation is not None
+        return installation.lost
+
+    def forget(self, *kinds: str) -> None:
+        """As where Redis lost it."""
+        with sync_client(self.settings.redis, self.settings.installation, timeout_s=2) as client:
+            for name in client.hkeys(WEBHOOK_POSITIONS):
+                if name.decode()[0] in kinds:
+                    client.hdel(WEBHOOK_POSITIONS, name)
+
+
+class Reading:
+    """A worker's part that knows where it is."""
+
+    def __init__(self, site: Site) -> None:
+        self.conditions = Conditions()
+        self.positions: dict[int, int] = {}
+        self.deliveries = Deliveries()
+        self.redis = redis_of(site.settings, timeout_s=2.0)
+        self.log = WebhookLog(site.settings, self.redis, self.conditions, self.positions, self.deliveries)
+
+    async def read(self, partition: int, offset: int) -> None:
+        """Everything below the offset, and its facts are stored."""
+        self.positions[partition] = offset
+        self.deliveries.expect(partition, offset, 0)
+        await self.log.keep()
+
+    @property
+    def said(self) -> str:
+        return next((one.message for one in self.conditions.current() if one.code == CODE), "")
+
+
+@asynccontextmanager
+async def reading(site: Site, partitions: Collection[int] = EVERY) -> AsyncIterator[Reading]:
+    made = Reading(site)
+    try:
+        await made.log.begin(partitions)
+        await made.log.look({})
+        yield made
+    finally:
+        await made.redis.aclose()
+
+
+@pytest.fixture
+def site(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = Site(tmp_path, kafka, redis_db)
+    for name, value in made.environ.items():
+        if name.startswith("REPORTS_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(webhook_log, "END_PAUSE_S", 0.01)
+    return made
+
+
+async def test_where_it_begins_and_what_is_lost(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    async with reading(site) as new:
+        assert set(new.positions.values()) == {0}
+        assert not new.said, "nothing is wrong with a new installation"
+        await new.read(4, 4)
+        await new.read(5, 2)
+    site.post(*EVERY)
+    site.commit(5, 0, 1)
+    site.commit(2, 2, 3)
+    site.commit(9, 7)
+    site.trim_webhooks(1, 3, 4, 5, 6, before=4)
+    with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
+        client.hdel(WEBHOOK_POSITIONS, "p:6")  # as Kafka, Redis knows nothing of it
+    async with reading(site) as worker:
+        # 0: all was read. 1: and trimmed since. 2: the rest is there. 3: a part of it is gone.
+        # 4, 5: Kafka has forgotten the position, Redis has it; nothing or two are gone. 6: nobody knows the position.
+        # 7: the log lost its end.
+        assert worker.positions == {0: 5, 1: 5, 2: 2, 3: 4, 4: 4, 5: 4, 6: 4, 7: 0}
+        assert worker.deliveries.positions() == worker.positions, "so it is committed"
+        found = {one.partition: (one.position, one.to, one.lost) for one in site.lost()}
+        assert found == {3: (2, 4, 2), 5: (2, 4, 2), 6: (None, 4, None), 7: (9, 0, None)}
+        assert len({one.at_ms for one in site.lost()}) == 1
+        assert "partition 3: offsets 2 to 3, 2 records" in worker.said
+        assert "reports accept-gap --webhooks" in worker.said
+    async with reading(site) as again:  # it ended before anything was committed
+        assert again.positions == worker.positions
+        assert len(site.lost()) == 4, "nothing is said twice"
+        assert again.said == worker.said
+        assert run(["accept-gap", "--webhooks", "--yes"]) == 0
+        assert "partition 3: offsets 2 to 3, 2 records" in capsys.readouterr().out
+        await again.log.look({})
+        assert not again.said
+    assert run(["accept-gap", "--webhooks", "--yes"]) == 3
+    assert "nothing to accept" in capsys.readouterr().err
+    async with reading(site) as later:
+        assert not later.said, "it stays acknowledged"
+
+
+async def test_a_recreated_topic(site: Site) -> None:
+    site.post(*EVERY)
+    site.note_ends()
+    async with reading(site) as worker:
+        for partition in EVERY:
+            await worker.read(partition, 5)
+        site.recreate()
+        site.post(*EVERY, count=7)
+        site.commit(5, *EVERY)  # one that ran on has committed what is of the old topic
+        watching = asyncio.create_task(worker.log.watch())
+        with pytest.raises(TryLater, match="recreated"):
+            await asyncio.wait_for(watching, 30)
+    site.note_ends()
+    async with reading(site, [0, 1]) as first, reading(site, [2]) as second:
+        assert first.positions | second.positions == {0: 0, 1: 0, 2: 0}, "no record of the new one is skipped"
+        assert not (first.said or second.said or site.lost()), "all of the old one was read"
+        await first.read(1, 3)
+        site.note_ends()
+        site.recreate()
+    async with reading(site, [0]) as third:
+        # Nobody has had 3 to 7 since the topic before.
+        assert {one.partition: (one.position, one.lost) for one in site.lost()} == {
+            p: (3, 4) if p == 1 else (0, 7) for p in EVERY
+        }  # fmt: skip
+        assert (
+            "partition 1: the topic was recreated, and of the old one 4 records from offset 3 on"
+            in third.said
+        )
+    async with reading(site) as everything:
+        assert set(everything.positions.values()) == {0}
+        assert len(site.lost()) == 8
+        site.forget("e", "p")
+        site.recreate()
+    async with reading(site, [0]):
+        assert [one.lost for one in site.lost()[8:]] == [None] * 8, "nobody knows: it is said all the same"
+
+
+async def test_retention_overtakes_a_worker(site: Site) -> None:
+    async with reading(site) as worker:
+        site.post(0, 1, 2, count=10)
+        for partition in (0, 1, 2):
+            await worker.read(partition, 3)
+        stored_ms = int(time.time() * 1000)
+        await worker.log.jumped(0, 6, stored_ms)
+        assert (worker.positions[0], site.lost()) == (3, []), "all of it is there: chunks out of order"
+        site.trim_webhooks(0, before=6)
+        await worker.log.jumped(0, 6, stored_ms)
+        assert worker.positions[0] == 6
+        # Nothing is left to read: no chunk will ever say it.
+        site.trim_webhooks(1, before=10)
+        before = await worker.log.look({})
+        assert len(site.lost()) == 1, "what was fetched before may be under way"
+        delivered = worker.deliveries.expect(2, 4, 1)
+        before = await worker.log.look(before)
+        assert len(site.lost()) == 1
+        delivered()
+        before = await worker.log.look(before)
+        assert worker.positions == {0: 6, 1: 10, 2: 3} | dict.fromkeys(range(3, 8), 0)
+        assert worker.deliveries.positions()[1] == 10
+        found = [(one.partition, one.position, one.to, one.lost, one.before_ms) for one in site.lost()]
+        assert found == [(0, 3, 6, 3, stored_ms), (1, 3, 10, 7, None)]
+        assert "partition 1: offsets 3 to 9, 7 records" in worker.said
+        await worker.log.look(before)
+        assert len(site.lost()) == 2
+
+
+async def test_without_redis(site: Site) -> None:
+    """Parsing goes on without it; only where Kafka has no position either it is waited for."""
+    site.post(0, 1)
+    site.commit(2, 0)
+    site.trim_webhooks(0, before=3)
+    site.settings = msgspec.structs.replace(site.settings, redis="redis://127.0.0.1:9/0")
+    worker = Reading(site)
+    await worker.log.begin([0, 1])
+    assert worker.positions == {0: 3, 1: 0}
+    assert [one.lost for one in site.lost()] == [1]
+    site.trim_webhooks(1, before=3)
+    with pytest.raises(TryLater, match="Redis may have it"):
+        await Reading(site).log.begin([1])
