@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from agents import webhook_log
 from agents.normalize import Deliveries
 from agents.webhook_log import CODE, WebhookLog
-from api.log_positions import LogPositions
+from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
 from app.topics import NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
@@ -29,6 +30,7 @@ from tables.redis_names import sync_client
 from tables.webhook_positions import WEBHOOK_POSITIONS
 from tests.support.counting import World
 from tests.support.kafka import delete_topics
+from tests.support.processes import wait_until
 
 EVERY = range(WEBHOOKS_PARTITIONS)
 
@@ -60,7 +62,15 @@ class Site(World):
     def note_ends(self) -> None:
         """As each API process does while it serves."""
         positions = LogPositions(self.kafka, self.settings.redis, self.partitions, self.settings.installation)
-        positions.note_ends(positions.ends()[0])
+        ends: dict[Key, int] = {}
+
+        def known() -> bool:
+            with contextlib.suppress(KafkaException):  # a topic that was just made has no leader for a moment
+                ends.update(positions.ends()[0])
+            return bool(ends)
+
+        wait_until(known, 60, "the log's ends")
+        positions.note_ends(ends)
         positions.close()
 
     def lost(self) -> list[LostWebhooks]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from msgspec.structs import replace
 
 from cli.traffic.ledger import AcceptedLine, FactLine, encode_line
@@ -117,6 +118,7 @@ def assert_all_is_told(stack: Stack, sent: Sent, erased: int) -> None:
     assert [item["recipient"] for item in answer.json()["items"]].count(None) == erased
 
 
+@pytest.mark.long
 def test_erased_while_the_worker_is_behind_and_after(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         stack.start_servers()
