@@ -80,11 +80,16 @@ class PersonalLinks:
         some = sorted(largest.values(), key=lambda found: (-found.links, found.campaign))
         said = "; ".join(_said(found) for found in some[:_NAMED])
         more = f"; and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-        self._conditions.set(CODE, f"nearly each link was clicked by one recipient: {said}{more}")
+        self._conditions.set(
+            CODE,
+            "nearly each link was clicked by one recipient only, as where everybody has a link of their own: "
+            f"{said}{more}. "
+            "Links that are counted stay as they are",
+        )
 
 
 def _said(found: _Found) -> str:
     if not found.parameters:
         return f"{found.campaign}, in no query parameter: let the ESP track the same links for all"
     names = ", ".join(f'"{name}"' for name in found.parameters)
-    return f"{found.campaign}: set strip_query = [{names}] in its source"
+    return f"{found.campaign}: set strip_query = [{names}] in its source in reports.toml, and send SIGHUP"

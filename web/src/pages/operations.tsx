@@ -62,6 +62,10 @@ function Watching() {
   const zone = session.value?.timezone ?? "UTC";
   if (error?.status === 403) return <Failed message={error.message} />;
   if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading how it goes" />;
+  // One that is set aside has a worker, and its condition says how it goes on.
+  const aside = new Set((lag.workers ?? []).flatMap((worker) =>
+    worker.conditions.filter((one) => one.code === "partition_set_aside").map((one) => one.partition)));
+  const away = (lag.away ?? []).filter((partition) => !aside.has(partition));
   return (
     <>
       <p class="status">
@@ -75,9 +79,10 @@ function Watching() {
       {lag.trouble !== null && <Notice><Text cut={false}>{lag.trouble}</Text></Notice>}
       {lag.stale && <Notice>The reports say that their numbers are stale: <Text>{lag.reason ?? "counting is behind"}</Text>.</Notice>}
       <Conditions workers={lag.workers} zone={zone} />
-      {lag.away !== null && lag.away.length > 0 && (
-        <Notice>Nobody counts {lag.away.length === 1 ? "partition" : "partitions"} {lag.away.map(number).join(", ")} of the facts at
-          the moment. What comes in for them is not lost, and is counted when a worker has taken them over.</Notice>
+      {away.length > 0 && (
+        <Notice>Nobody counts {away.length === 1 ? "partition" : "partitions"} {away.map(number).join(", ")} of the facts at
+          the moment. What comes in for {away.length === 1 ? "it" : "them"} is not lost, and is counted when a worker has taken
+          {away.length === 1 ? " it" : " them"} over.</Notice>
       )}
       <Figures lag={lag} />
       <Partitions lag={lag} zone={zone} />
