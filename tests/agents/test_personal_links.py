@@ -100,4 +100,4 @@ def test_many_campaigns_are_one_word(worker: Worker, monkeypatch: pytest.MonkeyP
     worker.links.look(
         0, keys.campaign_key(SECRET, "acme", "other"), "acme/other", worker.base.aggregates.book(KEY)
     )
-    assert (worker.said() or "").endswith("; and 1 more")
+    assert "; and 1 more. " in (worker.said() or "")
