@@ -303,7 +303,7 @@ class Aggregator:
     async def due(self) -> list[int]:
         """Partitions that are set aside and to be tried now."""
         for partition, database in list(self.databases.items()):
-            if not (database.path / "CURRENT").exists():
+            if is_gone(database.path / "CURRENT"):
                 # RocksDB goes on with files that are removed while it has them open, and readers find none.
                 log.error("partition %d: its folder was removed or damaged, it is opened again", partition)
                 self._look_again(partition)
@@ -320,10 +320,15 @@ class Aggregator:
         if end == self._installation_end:
             return set()
         histories = await asyncio.to_thread(self._installation.histories, list(self._accepted))
-        self._installation_end = end
         concerned = {p for p, history in histories.items() if accepted(history) != self._accepted.get(p)}
-        for partition in concerned & self.databases.keys():
+        noting = sorted(concerned & self.databases.keys())
+        # One after the other: the others are counted meanwhile.
+        for partition in noting[:1]:
             self._look_again(partition)
+        if len(noting) > 1:
+            self._gaps_at = 0.0
+        else:
+            self._installation_end = end
         return concerned & self.aside.gaps
 
     async def check_topic(self) -> None:
@@ -340,6 +345,17 @@ class Aggregator:
                 f"topic {FACTS} was recreated while this worker ran: it starts again, and says what is lost"
             )
         self._topic_id = topic_id
+
+
+def is_gone(path: Path) -> bool:
+    """Whether a file is not there; what can't be told is no reason to do anything."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def accepted(history: History) -> int:

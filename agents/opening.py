@@ -56,7 +56,12 @@ def open_database(
     def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
         return PartitionDatabase(
             path, meta, secret, cache,
-            lambda: generations.take(partition, above, answers=meta.rebuilt),
+            lambda: generations.take(
+                partition,
+                above,
+                answers=meta.rebuilt,
+                crossed=where.history.cross(where.history.origin(where.topic_id), 0).crossed,
+            ),
             where.history,
         )  # fmt: skip
 
@@ -85,12 +90,16 @@ def open_database(
         raise
     if again:
         database.close()
-        shutil.rmtree(path)
+        remove_folder(path)
         log.info("partition %d is counted again from the log", partition)
         rules = expected.rules if asked else meta.rules
         database = opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
         if database.needs_generation:
-            database.take_generation(generations.take(partition, crossed=database.meta.crossed))
+            try:
+                database.take_generation(generations.take(partition, crossed=database.meta.crossed))
+            except BaseException:
+                database.close()
+                raise
         return database
     if database.meta.rules != expected.rules:
         log.warning(
@@ -99,6 +108,14 @@ def open_database(
             partition,
         )
     return database
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a database. Half of one that is left by a kill is under another name, and goes with the next."""
+    gone = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _is_due(request: Request, partition: int, where: Where) -> bool:

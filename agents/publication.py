@@ -296,6 +296,7 @@ class NumbersOfPartition:
     def close(self) -> None:
         """The partition was given away: its database is not touched any more."""
         self.closed = True
+        self.look = None
         self._forget()
 
     # What those see who watch

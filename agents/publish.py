@@ -331,7 +331,7 @@ class Publisher:
         for part in sorted(self._parts[channel].values(), key=lambda part: part.looked_at):
             if part.look is None and (part.losses != losses or began - part.looked_at >= LOOK_EVERY_S):
                 part.look, part.looked_at = Look(part), began
-            while part.look is not None and self._clock() - began < LOOK_S:
+            while not part.closed and part.look is not None and self._clock() - began < LOOK_S:
                 if part.published is None or part.flight is not None or part.marks + ROWS > MOST_MARKS:
                     break
                 found += await self._look_on(part, part.look, part.published)

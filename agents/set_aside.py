@@ -175,7 +175,8 @@ def _replaced(partition: int, begin: int | None) -> str:
     if begin:
         return (
             "put a copy of the folder back. Counted again from the log it would lack what is older than offset "
-            f"{begin}; to do so all the same, remove the folder, and then go on with `reports accept-gap {partition}`"
+            f"{begin}; to do so all the same, remove the folder, and go on with `reports accept-gap {partition} "
+            "--lose-counted`"
         )
     return "put a copy of the folder back, or remove it: the partition is counted again from the log"
 

@@ -258,8 +258,11 @@ class LogPositions:
         # The ends may be those of a newer topic: which one it is, is asked less often.
         now = {p: max(end, before.get(p, 0)) for (name, p), end in ends.items() if name == WEBHOOKS}
         if now != before or time.monotonic() - self._noted_at > NOTE_S:
-            self._redis.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, now))
-            self._noted[topic], self._noted_at = now, time.monotonic()
+            with contextlib.suppress(
+                redis.RedisError, OSError
+            ):  # full, or read-only: the lag is known all the same
+                self._redis.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, now))
+                self._noted[topic], self._noted_at = now, time.monotonic()
 
     def _current_topics(self) -> dict[str, str]:
         """Kafka's ids of `webhooks` and `facts`."""

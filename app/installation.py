@@ -20,10 +20,12 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+
+from app.topics import FACTS
 
 FORMAT: int = 1
 LATE_MS: int = 24 * 60 * 60 * 1000
@@ -141,6 +143,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     """Of topic `webhooks`: nothing is missing in the partition's own log, and it is never crossed."""
 
     @property
+    def lost_end(self) -> bool:
+        """The log lost what had been counted of it."""
+        return not self.recreated and self.to < self.position
+
+    @property
     def recreated(self) -> bool:
         return self.topic_before != self.topic
 
@@ -182,22 +189,33 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """Gaps that the partition's last database had crossed."""
     answered: frozenset[str] = frozenset()
     """Requests for a rebuild that a database was made for."""
+    recreated_from: dict[str, str] = {}
+    """Topic → the one before it of which the partition may have been counted, by all that is recorded."""
+    recorded: str = ""
+    """The topic that the installation's numbers come from, as it was recorded last."""
     elsewhere: tuple[NumberedGap, ...] = ()
     """Only noted: gaps of other partitions by which numbers were lost that readers saw, and lost webhooks."""
 
     def origin(self, topic: str) -> str:
-        """The first of the topics, each recreated as the next, that led to this one."""
-        before = {one.gap.topic: one.gap.topic_before for one in reversed(self.gaps) if one.gap.recreated}
+        """The first of the topics, each recreated as the next, that led to this one.
+
+        Itself where no database has counted the partition: nothing of it is missing then."""
+        if not self.generations:
+            return topic
+        if self.recorded and self.recorded != topic and topic not in self.recreated_from:
+            topic = self.recorded
         seen = set[str]()
-        while topic in before and topic not in seen:
+        while topic in self.recreated_from and topic not in seen:
             seen.add(topic)
-            topic = before[topic]
+            topic = self.recreated_from[topic]
         return topic
 
-    def cross(self, topic: str, position: int, generation: int = 0) -> Reached:
-        """Where a database of this generation gets to; 0: one that is made now."""
+    def cross(self, topic: str, position: int, generation: int = 0, known: Collection[int] = ()) -> Reached:
+        """Where a database of this generation gets to; 0: one that is made now. `known`: it has crossed them before."""
         crossed: tuple[int, ...] = ()
         for one in self.gaps:
+            if one.number in known:
+                continue
             mine = position or one.number in self.crossed or (generation and one.gap.above == generation)
             if mine and one.gap.crosses(topic, position):
                 topic, position = one.gap.topic, one.gap.to
@@ -207,7 +225,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     def can_be_counted_again(self, topic: str, start: int) -> bool:
         """Whether the log, which begins at `start`, has all that the partition's last database has counted."""
         reached = self.cross(self.origin(topic), 0)
-        return reached.topic == topic and reached.position >= start
+        lost_end = any(one.gap.topic == topic and one.gap.lost_end for one in self.gaps)
+        return reached.topic == topic and reached.position >= start and not lost_end
 
 
 Record = Identity | Topics | Generation | Gap | LostWebhooks | LostSeen
@@ -281,9 +300,15 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
     gaps: list[NumberedGap] = []
     lost: list[tuple[int, LostWebhooks]] = []
     given: list[Generation] = []
+    recorded = ""
+    before: dict[str, str] = {}
     for offset, record in _decoded(records):
         if isinstance(record, Gap):
             gaps.append(NumberedGap(offset, record))
+            if record.recreated:
+                before.setdefault(record.topic, record.topic_before)
+        elif isinstance(record, Topics):
+            recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
             given.append(record)
         elif isinstance(record, LostWebhooks) and not any(record.same(one) for _, one in lost):
@@ -295,6 +320,8 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             generations=sum(one.partition == partition for one in given),
             crossed=crossed.get(partition, ()),
             answered=frozenset(one.answers for one in given if one.partition == partition),
+            recreated_from=before,
+            recorded=recorded,
             elsewhere=(
                 *(one for one in gaps if one.gap.counted and one.gap.partition != partition),
                 *(NumberedGap(offset, one.gap(partition)) for offset, one in lost),

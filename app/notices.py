@@ -38,7 +38,8 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     """Of the gap, where that is another one than the publisher's."""
 
 
-def note_of(gap: Gap) -> Note:
+def note_of(gap: Gap, *, crossed: bool = True) -> Note:
+    """`crossed`: the database has counted what stood before the gap."""
     lost = gap.webhooks
     if lost is not None:
         return Note(lost.at_ms, LOST, lost.lost or 0, lost.before_ms, lost.partition)
@@ -46,6 +47,8 @@ def note_of(gap: Gap) -> Note:
         return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms, partition=gap.partition)
     if gap.recreated:
         return Note(gap.at_ms, _RECREATED, 0, gap.before_ms)
+    if gap.lost_end and not crossed:
+        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms)
     if gap.to < gap.position:
         return Note(gap.at_ms, _ENDED, gap.position - gap.to, gap.before_ms)
     return Note(gap.at_ms, _TRIMMED, gap.to - gap.position, gap.before_ms)

@@ -122,6 +122,9 @@ def _acknowledge(settings: Settings, *, yes: bool) -> int:
     click.echo("Reports that may lack something say so for good. Only the condition lost_webhooks ends.")
     if not yes:
         click.confirm("End it?", abort=True)
+    installation = log.read()
+    if installation is not None and len(installation.unseen) > len(unseen):
+        raise StateError("more webhooks were found to be lost meanwhile: run it again, and see what")
     log.append(LostSeen(at_ms=time.time_ns() // 1_000_000))
     return 0
 

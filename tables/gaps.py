@@ -41,6 +41,7 @@ class Gaps:
 
     def __init__(self, db: Rdict, partition: int) -> None:
         self._partition = partition
+        self._crossed: set[int] = set()
         self.have_changed = False
         """One was crossed, or noted in a campaign: readers hear of it by a new generation."""
         self._known = {
@@ -55,14 +56,18 @@ class Gaps:
             number
             for number, gap in self._known.items()
             if (
-                accepted_ms < gap.at_ms + LATE_MS
-                if gap.webhooks is not None
-                else gap.partition == self._partition and position < gap.end
+                accepted_ms < gap.at_ms + (LATE_MS if gap.webhooks is not None else 0)
+                if gap.webhooks is not None or gap.partition != self._partition
+                else position < gap.end
             )
         ]
 
     def notes(self, row: CampaignRow) -> list[Note]:
-        return [note_of(self._known[number]) for number in row.gaps if number in self._known]
+        return [
+            note_of(self._known[number], crossed=number in self._crossed)
+            for number in row.gaps
+            if number in self._known
+        ]
 
     def cross(self, db: Rdict, stand: Stand, topic_id: str, history: History) -> Stand:
         """Where the database stands once it has crossed what it can, and that is written.
@@ -70,12 +75,13 @@ class Gaps:
         Raises LogGap where it was counted from another topic and no gap leads to this one.
         """
         meta, position = stand
-        reached = history.cross(meta.topic_id, position, meta.generation)
+        reached = history.cross(meta.topic_id, position, meta.generation, meta.crossed)
+        self._crossed = {*meta.crossed, *reached.crossed}
         if reached.topic != topic_id:
-            if not position and any(one.gap.recreated for one in history.gaps):
+            if not position:
                 raise LogGap(
-                    f"partition {self._partition} has events that were counted before topic facts was recreated, and "
-                    "this database is a new one without them",
+                    f"topic facts was recreated, and this database of partition {self._partition} has nothing of what "
+                    "was counted of the topic before",
                     topic_id=meta.topic_id,
                     position=position,
                     generation=meta.generation,

@@ -314,9 +314,7 @@ def _options(*, bloom: bool, create: bool) -> Options:
 
 def _has_files(path: Path) -> bool:
     """Whether a database was ever in the folder."""
-    return any(
-        one.suffix in (".sst", ".log", ".ldb") or one.name.startswith("MANIFEST-") for one in path.glob("*")
-    )
+    return any(one.suffix in (".sst", ".ldb", ".log") for one in path.glob("*"))
 
 
 def open_database(path: Path, *, secondary: Path | None = None) -> Rdict:

@@ -74,6 +74,7 @@ REBUILT_TOGETHER: Final = 2_000
 
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 _NO_HISTORY = History()
+_NO_FACTS_MS = 1 << 62
 _meta_decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
 
 
@@ -190,7 +191,8 @@ class PartitionDatabase:
                 raise grouped.fault
             return applied
         batch = WriteBatch(raw_mode=True)
-        accepted_ms = min(grouped.accepted_at_ms, default=0)
+        # A campaign that is only named has lost nothing yet.
+        accepted_ms = min(grouped.accepted_at_ms, default=_NO_FACTS_MS)
         self.aggregates.open_gaps = self._gaps.open_at(self.next_offset, accepted_ms)
         written: Written = {}
         sums = self._fold(grouped.by_recipient, grouped.erased, owners, batch, written)

@@ -282,6 +282,28 @@ async def test_a_look_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPat
     assert turns >= steps // 5
 
 
+async def test_a_partition_that_is_put_down_during_a_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database is closed: the look ends, and nobody says that it can't be read."""
+    monkeypatch.setattr(touched, "ROWS", 2)
+    faults: list[tuple[int, Exception]] = []
+    monkeypatch.setattr(world.publisher, "_set_aside", lambda *fault: faults.append(fault))
+    original = world.writer.look
+
+    async def looking(*arguments: Any) -> Looked | None:
+        found = await original(*arguments)
+        while world.databases:
+            database = world.databases.pop()
+            world.publisher.remove(database.partition)
+            database.close()
+        return found
+
+    monkeypatch.setattr(world.writer, "look", looking)
+    await world.later()
+    assert faults == []
+
+
 @pytest.mark.parametrize(
     ("error", "patient"),
     [

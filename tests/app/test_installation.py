@@ -6,13 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.installation import (
+    Gap,
     Generation,
+    History,
     Identity,
+    Record,
     Topics,
     encode,
     generation_at,
+    histories_of,
     installation_of,
 )
+from app.notices import note_of, notices
 
 
 def identity(word: str) -> Identity:
@@ -56,3 +61,69 @@ def test_every_generation_is_above_all_earlier_ones_of_its_partition(asked: list
     after = installation_of(log)
     assert after is not None
     assert after.generations == given
+
+
+def history(*records: Record, partition: int = 0) -> History:
+    return histories_of(list(enumerate(map(encode, records))), [partition])[partition]
+
+
+def topics(facts: str) -> Topics:
+    return Topics(ids={"facts": facts}, why="made", at_ms=1)
+
+
+def counted(partition: int = 0, crossed: tuple[int, ...] = ()) -> Generation:
+    return Generation(partition=partition, above=0, worker="w", at_ms=1, crossed=crossed)
+
+
+def gap(before: str, position: int, topic: str, to: int, *, partition: int = 0, above: int = 0) -> Gap:
+    return Gap(
+        partition=partition,
+        topic_before=before,
+        position=position,
+        topic=topic,
+        to=to,
+        end=to,
+        above=above,
+        at_ms=9,
+    )
+
+
+def test_a_whole_log_can_be_counted_again() -> None:
+    assert history(topics("a"), counted()).can_be_counted_again("a", 0)
+    assert not history(topics("a"), counted()).can_be_counted_again("a", 3)
+
+
+def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
+    """Whether it was accepted for this partition, for another one, or not yet; where nothing was counted, nothing is
+    missing."""
+    accepted = gap("a", 5, "b", 0)
+    for records in (
+        (topics("a"), counted()),
+        (topics("a"), counted(), topics("b"), accepted),
+        (topics("a"), counted(), topics("b"), gap("a", 5, "b", 0, partition=1)),
+    ):
+        assert history(*records).origin("b") == "a"
+        assert not history(*records).can_be_counted_again("b", 0)
+    assert history(topics("a"), counted(partition=1)).can_be_counted_again("b", 0)
+    assert history(topics("a"), counted(), accepted).cross("a", 5) == ("b", 0, (2,))
+    assert history(topics("a"), counted(), accepted).cross("a", 4).topic == "a", "it would lose one more"
+
+
+def test_an_empty_database_crosses_what_was_accepted_for_it_or_the_last_one_had_crossed() -> None:
+    accepted = gap("a", 0, "a", 7, above=4)
+    assert history(counted(), accepted).cross("a", 0, 4).position == 7
+    assert history(counted(), accepted).cross("a", 0, 5).position == 0
+    assert history(counted(), accepted, counted(crossed=(1,))).cross("a", 0, 9).position == 7
+    assert history(counted(), accepted, counted(crossed=(1,))).can_be_counted_again("a", 7)
+    assert not history(counted(), accepted, counted(crossed=(1,)), counted()).can_be_counted_again("a", 7)
+
+
+def test_a_log_that_lost_its_end_is_not_whole() -> None:
+    """Counted again it would lack that; one that had counted it crosses the gap once, and lacks nothing."""
+    lost = gap("a", 10, "a", 8)
+    found = history(topics("a"), counted(), lost)
+    assert not found.can_be_counted_again("a", 0)
+    assert found.cross("a", 10, 1) == ("a", 8, (2,))
+    assert found.cross("a", 10, 1, known=(2,)) == ("a", 10, ())
+    assert "the numbers are right" in notices([(0, note_of(lost))])[0]["message"]
+    assert "are missing" in notices([(0, note_of(lost, crossed=False))])[0]["message"]

@@ -199,6 +199,12 @@ async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.
     delete_topics(world.kafka, (FACTS,))
     ensure_topics(world.settings)
     world.fill(3, begin=10)
+    world.state = world.folder / "early"
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert "has nothing of what was counted of the topic before" in worker.conditions[SET_ASIDE].message
+        await published(world, 10)
+    world.state = whole
     async with world.worker(publishing=True) as worker:
         await worker.settle()
         await told(world, {0, 1})
@@ -215,7 +221,7 @@ async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.
     world.state = world.folder / "second"
     async with world.worker(publishing=True) as worker:
         await worker.settle()
-        assert "this database is a new one without them" in worker.conditions[SET_ASIDE].message
+        assert "has nothing of what was counted of the topic before" in worker.conditions[SET_ASIDE].message
         await told(world, {0, 1})
         await published(world, 16)
         assert await accept(worker, "--all", "--yes") == 3
