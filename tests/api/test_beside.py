@@ -119,6 +119,9 @@ class Asked:
     def places(self, ends: Any) -> Any:
         return self._answer("places", {("facts", 0): Place(5, 5)})
 
+    def note_ends(self, ends: Any) -> None:
+        pass
+
     def conditions(self) -> Any:
         return self._answer("conditions", [])
 

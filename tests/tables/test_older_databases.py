@@ -39,7 +39,8 @@ def make_older(folder: Path, *, erased_in_time: bool = True) -> None:
         db.delete(name)
     stored = db.get(layout.META)
     assert stored is not None
-    db.put(layout.META, msgspec.msgpack.encode(msgspec.msgpack.decode(stored)[:-1]))
+    fields = layout.Meta.__struct_fields__.index("counting")
+    db.put(layout.META, msgspec.msgpack.encode(msgspec.msgpack.decode(stored)[:fields]))
     recipients = db.get_column_family(layout.RECIPIENTS)
     for name, value in list(layout.scan(recipients, b"")):
         state = decode_state(value)
