@@ -129,7 +129,7 @@ class Stack:
         self.start("kafka")
         self.start("redis")
         self.wait_for_port(self.redis_port)
-        self.wait_for_port(self.kafka_port, timeout_s=60)
+        self.wait_for_port(self.kafka_port, timeout_s=180)  # a slow machine is no failure
 
     def start_all(self, *, aggregate: Sequence[str] = ("aggregate",)) -> None:
         """Everything, and waits until webhooks can be taken."""
@@ -194,7 +194,7 @@ class Stack:
 
         wait_until(answers, timeout_s, f"port {port}")
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 180.0) -> None:
         """Webhooks can be taken, and the API has read which shared links there are."""
         self.wait_for(lambda: self.get("/readyz").status_code == 200, timeout_s, "ready")
         known = "\nshares_fresh 1.0\n"
