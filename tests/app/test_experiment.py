@@ -314,9 +314,12 @@ def test_an_experiment_names_its_method() -> None:
 def test_200_rows_take_little_time() -> None:
     given_rows = [row({"subject": str(n)}, 10_000, 200 + n % 40) for n in range(200)]
     experiment(given_rows)
-    began = time.process_time()
-    experiment(given_rows)
-    assert time.process_time() - began < 0.2  # 10 ms on an idle machine
+    took_s = []
+    for _ in range(5):  # a collection of garbage may come in between
+        began = time.process_time()
+        experiment(given_rows)
+        took_s.append(time.process_time() - began)
+    assert min(took_s) < 0.2  # 10 ms on an idle machine
 
 
 def test_nothing_of_scipy_is_imported_before_it_is_needed() -> None:
