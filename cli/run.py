@@ -36,22 +36,25 @@ STAGE_OF = {
 def command(ctx: click.Context, role: str, arguments: tuple[str, ...]) -> None:
     """Run ROLE, with ARGUMENTS of its command, and start it again when it dies."""
     settings = settings_beside()
+    idle = ""
+    roles = []
     if role in ("kafka", "redis") and getattr(settings, role):
-        click.echo(f"REPORTS_{role.upper()} is set: no own server is needed")
-        roles = []
+        idle = f"REPORTS_{role.upper()} is set: no own server is needed"
     else:
         roles = [reports_role(role, STAGE_OF[role], [role, *arguments])]
     # The data folder, so that a role finds what was accepted there while the file can't be read.
     environ = dict(os.environ) | {f"{PREFIX}DATA": str(settings.data)}
-    ctx.exit(asyncio.run(_run(roles, environ)))
+    ctx.exit(asyncio.run(_run(roles, environ, idle)))
 
 
-async def _run(roles: list[Role], environ: dict[str, str]) -> int:
+async def _run(roles: list[Role], environ: dict[str, str], idle: str) -> int:
     supervisor = Supervisor(roles, _say, environ=environ)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, supervisor.stop)
     hangup.listen(loop, supervisor.reload)
+    if idle:
+        _say("reports", idle)  # once a signal ends it in order
     return await supervisor.run()
 
 
