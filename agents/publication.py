@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 from agents.personal_links import PersonalLinks
@@ -423,12 +424,18 @@ class Flight:
                     int.from_bytes(campaign[:2], "big") / 0x10000
                 )  # keys are hashes, read in order
                 what = what | self.part.take(campaign)
-                call = self.part.encode(writer, campaign, what | {NEW} if self._whole else what)
+                new = self._whole and what != {LABELS}  # what is named is not all of it
+                call = self.part.encode(writer, campaign, what | {NEW} if new else what)
                 if call is not None:
                     budget.add(call, self, campaign)
             if budget.spent:
                 return
         self.encoded = True
+
+    def add(self, campaign: CampaignKey) -> None:
+        """All of a campaign whose share isn't there: the position must not move before it is."""
+        self._campaigns = chain(self._campaigns, ((campaign, {ALL}),))
+        self.encoded = False
 
     def move(self) -> Move:
         """What is moved in Redis behind the slice."""

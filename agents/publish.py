@@ -265,8 +265,10 @@ class Publisher:
         published = await self._writer.publish(budget.calls, moves)
         for place in published.lacking:
             flight, campaign = budget.of[place]
-            flight.part.lacks(campaign)
-            if not flight.repairs:
+            if flight.repairs:
+                flight.add(campaign)
+            else:
+                flight.part.lacks(campaign)
                 self._lost(flight.part, 1)
         for flight, move, done in zip(taken, moves, published.moved, strict=True):
             flight.moved(move, done)
