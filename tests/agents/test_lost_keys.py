@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from agents.redis_watch import CODE, RECENT_S, RedisWatch
 from agents.watchdog import STALL_S
 from app import facts as f
 from app import keys
-from app.facts import CampaignRecord, FactsRecord, encode
+from app.facts import CampaignKey, CampaignRecord, FactsRecord, encode
 from app.verdicts import DEFAULT_RULES
 from tables import touched
 from tables.cache import RecipientCache
@@ -28,7 +28,17 @@ from tables.partition import PartitionDatabase
 from tables.redis_client import redis_client
 from tables.section_parts import PUBLISHED
 from tables.view_writer import Looked, ViewWriter
-from tables.views import NUMBERS, SECTIONS, View, ViewReader, campaigns_name, names_name, report_name
+from tables.views import (
+    NUMBERS,
+    SECTIONS,
+    Channel,
+    View,
+    ViewReader,
+    campaigns_name,
+    names_name,
+    report_name,
+    sections_name,
+)
 from tests.support.facts import ORG, SECRET, START_MS, entry
 from tests.support.interrupted import InterruptedRedis, Interruption
 
@@ -257,6 +267,28 @@ async def test_new_campaigns_are_not_taken_for_lost_ones(world: World) -> None:
         view = await world.view("new")
         assert view is not None and view.complete
     assert world.publisher.counters[LOST] == 0
+
+
+@pytest.mark.parametrize(
+    ("channel", "name"),
+    [(NUMBERS, report_name), (SECTIONS, sections_name)],
+    ids=["numbers", "sections"],
+)
+async def test_a_campaign_that_appears_before_the_first_repair(
+    world: World, channel: Channel, name: Callable[[str, CampaignKey], str]
+) -> None:
+    """A worker that has just started doesn't know of it as new: its position stands only once its share does."""
+    world.restart()
+    world.count(0, "new", 3)
+    offset = world.databases[0].next_offset
+    key = keys.campaign_key(SECRET, ORG, "new")
+    for _ in range(20):
+        await world.publisher.step(channel)
+        (fence,) = await world.writer.partition_fences([0], channel)
+        if fence is not None and fence.offset == offset:
+            break
+    assert fence is not None and fence.offset == offset
+    assert await world.raw.hexists(name("topic", key), "f:0"), "what a reader needs of it is there"
 
 
 async def test_a_look_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
