@@ -83,7 +83,7 @@ def open_database(
                 partition, meta.generation, crossed=meta.crossed, answers=request.id
             )
             _rebuild(database, rules, request.id, generation, say)
-        elif database.needs_generation or generations.is_passed(partition, meta.generation):
+        elif generations.is_passed(partition, meta.generation):
             database.take_generation(generations.take(partition, meta.generation, crossed=meta.crossed))
     except BaseException:
         database.close()
@@ -93,14 +93,7 @@ def open_database(
         remove_folder(path)
         log.info("partition %d is counted again from the log", partition)
         rules = expected.rules if asked else meta.rules
-        database = opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
-        if database.needs_generation:
-            try:
-                database.take_generation(generations.take(partition, crossed=database.meta.crossed))
-            except BaseException:
-                database.close()
-                raise
-        return database
+        return opened(msgspec.structs.replace(expected, rebuilt=request.id, rules=rules), meta.generation)
     if database.meta.rules != expected.rules:
         log.warning(
             "partition %d goes on with the verdict rules that it was counted by; `reports rebuild` applies the "

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
     at_ms: int
     """When it was found; the same for all partitions that were looked at together."""
 
+    concerns_all: ClassVar[bool] = True
+
     def same(self, other: LostWebhooks) -> bool:
         """Whether it says nothing new: who found the other one ended before that was known."""
         return (self.partition, self.topic_before, self.position, self.topic) == (
@@ -141,6 +143,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     at_ms: int
     webhooks: LostWebhooks | None = None
     """Of topic `webhooks`: nothing is missing in the partition's own log, and it is never crossed."""
+
+    @property
+    def concerns_all(self) -> bool:
+        """Whether the databases of all partitions note it."""
+        return self.counted
 
     @property
     def lost_end(self) -> bool:
@@ -274,18 +281,19 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
 
 
 def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
-    """Partition → the highest generation that was given to one of its databases, also before there is an identity."""
+    """Partition → the highest generation that was given to one of its databases, also before there is an identity.
+
+    What databases are to note counts as one, so that each takes a new one then: by that readers hear of it."""
     generations: dict[int, int] = {}
     partitions = 0
     for offset, record in _decoded(records):
         if isinstance(record, Identity):
             partitions = partitions or record.partitions
-        elif isinstance(record, LostWebhooks):  # every database that knows campaigns crosses it
+        elif isinstance(record, Generation | Gap | LostWebhooks):
             given = generation_at(offset, record.above)
-            generations |= {p: max(generations.get(p, 0), given) for p in range(partitions)}
-        elif isinstance(record, Generation | Gap):  # of a database that was made new, or that crosses a gap
-            given = generation_at(offset, record.above)
-            generations[record.partition] = max(generations.get(record.partition, 0), given)
+            is_everybodys = not isinstance(record, Generation) and record.concerns_all
+            for partition in range(partitions) if is_everybodys else (record.partition,):
+                generations[partition] = max(generations.get(partition, 0), given)
     return generations
 
 

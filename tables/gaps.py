@@ -2,8 +2,8 @@
 
 Rules:
 - A gap is crossed by a database that stands where it begins: counting goes on where it ends (`app.installation`), and
-  never stands there again. Whoever opens it then takes a new generation, so that readers take the new numbers whatever
-  the offsets say.
+  never stands there again. Whoever opens it then takes a new generation (`app.installation.generations_of`), so that
+  readers take the new numbers whatever the offsets say.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
   in records from before the gap was accepted (`open_gaps`). So is a gap of another partition whose facts readers saw:
@@ -42,8 +42,6 @@ class Gaps:
     def __init__(self, db: Rdict, partition: int) -> None:
         self._partition = partition
         self._crossed: set[int] = set()
-        self.have_changed = False
-        """One was crossed, or noted in a campaign: readers hear of it by a new generation."""
         self._known = {
             int.from_bytes(name[1:], "big"): _decoder.decode(value) for name, value in layout.scan(db, b"G")
         }
@@ -108,8 +106,6 @@ class Gaps:
             row = campaign_decoder.decode(stored)
             row.gaps += [number for number in numbers if number not in row.gaps]
             batch.put(name, encode(row))
-            self.have_changed = True
-        self.have_changed |= bool(reached.crossed)
         meta = msgspec.structs.replace(meta, topic_id=topic_id, crossed=(*meta.crossed, *reached.crossed))
         batch.put(layout.META, encode(meta))
         batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))

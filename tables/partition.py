@@ -141,11 +141,6 @@ class PartitionDatabase:
         self.aggregates.generation = self.meta.generation
 
     @property
-    def needs_generation(self) -> bool:
-        """A gap was crossed or noted at its opening."""
-        return self._gaps.have_changed
-
-    @property
     def generation(self) -> int:
         return self.meta.generation
 

@@ -34,7 +34,7 @@ from app import keys
 from app.contribution import METRICS
 from app.errors import StateError
 from app.facts import CampaignRecord, FactsRecord, encode
-from app.installation import Generation, History, generation_at, generations_of, histories_of
+from app.installation import Record
 from app.installation import encode as encode_record
 from app.sections import Rows
 from app.verdicts import DEFAULT_RULES, Rules
@@ -42,6 +42,7 @@ from tables import touched
 from tables.cache import RecipientCache
 from tables.campaign_list import CampaignList
 from tables.conditions import Conditions
+from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import NONE, Request
@@ -73,33 +74,19 @@ errors = st.sampled_from(
 )
 
 
-class Generations:
-    """Topic `installation`, as far as generations are concerned."""
+class Installation(InstallationLog):
+    """Topic `installation` without its Kafka."""
 
     def __init__(self) -> None:
-        self._records: list[tuple[int, bytes]] = []
+        super().__init__("")
+        self._stored: list[tuple[int, bytes]] = []
 
-    def generations(self) -> dict[int, int]:
-        return generations_of(self._records)
+    def _records(self) -> list[tuple[int, bytes]]:
+        return self._stored
 
-    def history(self, partition: int) -> History:
-        return histories_of(self._records, [partition])[partition]
-
-    def give_generation(
-        self,
-        partition: int,
-        worker: str,
-        *,
-        above: int,
-        now_ms: int,
-        crossed: tuple[int, ...] = (),
-        answers: str = "",
-    ) -> int:
-        record = Generation(
-            partition=partition, above=above, worker=worker, at_ms=now_ms, crossed=crossed, answers=answers
-        )
-        self._records.append((len(self._records), encode_record(record)))
-        return generation_at(len(self._records) - 1, above)
+    def append(self, record: Record) -> int:
+        self._stored.append((len(self._stored), encode_record(record)))
+        return len(self._stored) - 1
 
 
 class Worker:
@@ -146,7 +133,7 @@ class World(RuleBasedStateMachine):
         self.raw = redis_client(self.redis_url, timeout_s=5)
         self.redis = InterruptedRedis(self.raw)
         self.now = 1_000.0
-        self.installation = Generations()
+        self.installation = Installation()
         self.topic_number = 0
         self.logs: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
         self.owner = [0] * PARTITIONS
@@ -186,9 +173,7 @@ class World(RuleBasedStateMachine):
         ends = {partition: len(self.logs[partition]) for partition in new}
         try:
             generations = self.do(
-                generations_at_assignment(
-                    cast(Any, self.installation), worker.writer, f"host {host}", self.topic, ends
-                )
+                generations_at_assignment(self.installation, worker.writer, f"host {host}", self.topic, ends)
             )
         except ENDING:
             self.restart(host)
@@ -203,7 +188,10 @@ class World(RuleBasedStateMachine):
             if len(request.id) % 2 == 0:
                 meta.rules = DEFAULT_RULES
             where = Where(
-                self.topic, LogEnds(0, ends[partition]), self.installation.history(partition), generations
+                self.topic,
+                LogEnds(0, ends[partition]),
+                self.installation.histories([partition])[partition],
+                generations,
             )
             arguments = (meta, SECRET, worker.cache, where, request)
             try:

@@ -121,9 +121,7 @@ async def reading(site: Site, partitions: Collection[int] = EVERY) -> AsyncItera
 @pytest.fixture
 def site(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> Site:
     made = Site(tmp_path, kafka, redis_db)
-    for name, value in made.environ.items():
-        if name.startswith("REPORTS_"):
-            monkeypatch.setenv(name, value)
+    made.export(monkeypatch)
     monkeypatch.setattr(webhook_log, "END_PAUSE_S", 0.01)
     return made
 

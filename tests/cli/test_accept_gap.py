@@ -36,9 +36,7 @@ from tests.support.processes import wait_until
 @pytest.fixture
 def world(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path, kafka, redis_db)
-    for name, value in made.environ.items():
-        if name.startswith("REPORTS_"):
-            monkeypatch.setenv(name, value)
+    made.export(monkeypatch)
     made.fill()
     return made
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
@@ -61,6 +62,12 @@ class World:
         self.admin = AdminClient(client_settings(kafka, "test"))
         fresh_topics(self.settings)
         self.settings = identify(self.settings).settings
+
+    def export(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Commands that the test calls in its own process go by these settings."""
+        for name, value in self.environ.items():
+            if name.startswith("REPORTS_"):
+                monkeypatch.setenv(name, value)
 
     def fill(self, count: int = 5, *, campaign: str = "spring", begin: int = 0) -> None:
         """`count` records into each partition; facts of other numbers (from `begin` on) are other facts."""
