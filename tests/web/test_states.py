@@ -254,6 +254,30 @@ async def test_a_stream_that_fell_silent_is_made_anew(stack: Stack, tab: Tab) ->
         assert "last_event_id" not in again[0] and all("last_event_id=" in one for one in again[1:])
 
 
+async def test_what_is_noted_for_good_is_shown_the_first_of_it_at_once(stack: Stack, tab: Tab) -> None:
+    notes = [
+        {"code": "gap", "message": f"note {number}", "at": "2026-11-01T10:00:00Z", "partition": number}
+        for number in range(3)
+    ]
+    await tab.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source=f"""(read => {{
+          const noted = (name, value) => name === 'notices' ? {json.dumps(notes)} : value;
+          JSON.parse = text => read(text, noted);
+          Response.prototype.json = async function () {{ return JSON.parse(await this.text()); }};
+        }})(JSON.parse)""",
+    )
+    await signed_in(tab, stack, REPORT)
+    await tab.until("document.querySelector('main details summary')")
+    assert await tab.run(
+        "document.querySelector('main .notice, main [class*=notice]').innerText.split('\\n')[0]"
+    ) == ("Note: note 0.")
+    assert await tab.run("document.querySelector('main details summary').innerText") == "2 more notes"
+    await tab.run("document.querySelector('main details summary').click()")
+    shown = await tab.run("[...document.querySelectorAll('main details li')].map(one => one.innerText)")
+    assert shown == ["note 1.", "note 2."]
+
+
 async def test_a_hidden_tab_leaves_its_stream_to_others(stack: Stack, tab: Tab) -> None:
     look = "document.dispatchEvent(new Event('visibilitychange'))"
     live = f"{SPRING_API}/live"

@@ -30,7 +30,7 @@ export function Notices({ of }: { of: Pick<Report, "notices"> }) {
   const [first, ...more] = of.notices;
   if (!first) return null;
   return (
-    <Notice kind="info">
+    <div class="notice info" role="status">
       Note: <Text cut={false}>{first.message}</Text>.
       {more.length > 0 && (
         <details>
@@ -42,7 +42,7 @@ export function Notices({ of }: { of: Pick<Report, "notices"> }) {
           </ul>
         </details>
       )}
-    </Notice>
+    </div>
   );
 }
 
