@@ -22,8 +22,8 @@ from app.facts import CampaignKey
 from app.report import TopClickers
 from app.sections import NO_ROWS, Rows, top_links
 from app.summary import Count
-from app.top_rows import completed, keys_of, trimmed, wanted
-from tables.views import PackedSections, View, ViewReader
+from app.top_rows import completed, keys_of, shown_of, trimmed, wanted
+from tables.views import PackedSections, Stamp, View, ViewReader
 
 if TYPE_CHECKING:
     from api.queries import Queries
@@ -45,11 +45,24 @@ class _Known:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.stamp: tuple[bytes | None, ...] = ()
+        self.stamp: Stamp = ()
         self.rows: dict[int, Rows | None] = {}
         """None: there are none."""
         self.until: float | None = None
         """When some of the rows are to be asked for again."""
+
+    def rows_of(self, stamp: Stamp, sections: Collection[int]) -> dict[int, Rows] | None:
+        """None where they are not all known as of then."""
+        if self.stamp != stamp or (
+            self.until is not None and asyncio.get_running_loop().time() >= self.until
+        ):
+            return None
+        if any(section not in self.rows for section in sections):
+            return None
+        return self.given(sections)
+
+    def given(self, sections: Collection[int]) -> dict[int, Rows]:
+        return {section: rows for section in sections if (rows := self.rows[section]) is not None}
 
 
 class Tops:
@@ -64,32 +77,44 @@ class Tops:
         self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
     ) -> View | None:
         """As `ViewReader.load`, with rows that are exact and no more than are shown. Raises RedisError."""
-        found = await self._views.load_packed(campaign, epoch=epoch, hours=hours, sections=sections)
+        known = self._known.get(campaign) or _Known()
+        rows: dict[int, Rows] | None = None
+
+        def have(stamp: Stamp) -> bool:
+            # Taken now: while this waits, others may put newer ones in their place.
+            nonlocal rows
+            rows = known.rows_of(stamp, sections)
+            return rows is not None
+
+        found = await self._views.load_packed(
+            campaign, epoch=epoch, hours=hours, sections=sections, have=have
+        )
         if found is None:
             return None
         view, packed = found
         if packed is not None:
-            rows = await self._rows(campaign, packed, sections)
-            view.sections = {section: some for section, some in rows.items() if some is not None}
+            view.sections = rows if rows is not None else await self._rows(campaign, packed, sections)
         return view
 
     async def _rows(
         self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]
-    ) -> dict[int, Rows | None]:
+    ) -> dict[int, Rows]:
         known = self._known.pop(campaign, None) or _Known()
         self._known[campaign] = known
         if len(self._known) > _CAMPAIGNS:
             self._known.popitem(last=False)
-        loop = asyncio.get_running_loop()
         async with known.lock:
+            if (rows := known.rows_of(packed.stamp, sections)) is not None:
+                return rows
+            loop = asyncio.get_running_loop()
             if known.stamp != packed.stamp or (known.until is not None and loop.time() >= known.until):
                 known.stamp, known.rows, known.until = packed.stamp, {}, None
-            if missing := [section for section in sections if section not in known.rows]:
-                made, complete = await self._made(campaign, packed, missing)
-                known.rows.update({section: made.get(section) for section in missing})
-                if not complete:
-                    known.until = loop.time() + RETRY_S
-            return {section: known.rows[section] for section in sections}
+            missing = [section for section in sections if section not in known.rows]
+            made, complete = await self._made(campaign, packed, missing)
+            known.rows.update({section: made.get(section) for section in missing})
+            if not complete:
+                known.until = loop.time() + RETRY_S
+            return known.given(sections)
 
     async def _made(
         self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]
@@ -113,7 +138,7 @@ class Tops:
 
 def _merged(packed: PackedSections) -> tuple[dict[int, Rows], Asked]:
     """The rows, and which are to be asked for; where none are, no more than are shown."""
-    found = packed.merged()
+    found = packed.merged(shown_of)
     asked = wanted(found)
     return (found if asked else trimmed(found)), asked
 

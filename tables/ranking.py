@@ -61,6 +61,20 @@ def limit_of(section: int) -> int:
     return LIMITS.get(section, DEFAULT_LIMIT)
 
 
+def people_weights(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of rows of tallies' counts what `people_events` says, as far as they have these columns."""
+    columns = slice(b.E_OPENS, b.E_CLICKS + 1, b.E_CLICKS - b.E_OPENS)
+    found: NDArray[np.int64] = counts[:, columns].sum(axis=1)
+    return found
+
+
+def weights_of(section: int, counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The same of `orders_of`: of each order the rows' weights."""
+    if section not in b.ENGAGEMENT_SECTIONS:
+        return [counts[:, :1].sum(axis=1)]
+    return [counts[:, : b.E_OPENED].sum(axis=1), people_weights(counts)]
+
+
 def entry_of(order: int, key: RowKey, weight: int) -> bytes:
     """A row's entry in the index: the order, and where it stands there, the smallest first. 22 bytes."""
     return _place_of(order, weight) + key[1:]
@@ -176,11 +190,8 @@ class Ranking:
         counts = counts_of(np.frombuffer(data, np.uint8).reshape(len(keys), size))
         numbers = np.frombuffer(b"".join([key[1:] for key in keys]), ">u8").reshape(len(keys), 2)
         first, second = numbers[:, 0].astype(np.uint64), numbers[:, 1].astype(np.uint64)
-        weights = [counts.sum(axis=1)]
-        if len(self.weights) > 1:
-            weights.append(counts[:, b.E_OPENS] + counts[:, b.E_CLICKS])
         orders = []
-        for order, sizes in enumerate(weights):
+        for order, sizes in enumerate(weights_of(self.section, counts)):
             within = np.ones(len(keys), bool) if not order else sizes > 0
             least, last = self.floors[order]
             if last:

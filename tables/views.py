@@ -290,21 +290,25 @@ class Delays(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+Stamp = tuple[bytes | None, ...]
+"""The fences of a campaign's parts of the sections, by partition: the same ones mean the same parts."""
+
+
 class PackedSections(NamedTuple):
     """What Redis holds of a campaign's rows, as it is stored."""
 
-    stamp: tuple[bytes | None, ...]
-    """The fences of the partitions' parts: the same ones mean the same parts."""
+    stamp: Stamp
     parts: dict[int, list[tuple[int, bytes]]]
     """Section → (partition, packed part)."""
 
-    def merged(self) -> dict[int, Rows]:
-        """Section → rows; those without rows are missing."""
-        return merge_parts(
+    def merged(self, most: Callable[[int], int] | None = None) -> dict[int, Rows]:
+        """Section → rows; those without rows are missing. `most`: see `merge_parts`."""
+        parts = (
             (partition, section, unpack_part(packed))
             for section, some in self.parts.items()
             for partition, packed in some
         )
+        return merge_parts(parts, most)
 
 
 class ViewReader:
@@ -357,11 +361,28 @@ class ViewReader:
         return view
 
     async def load_packed(
-        self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
+        self,
+        campaign: CampaignKey,
+        *,
+        epoch: str,
+        hours: bool,
+        sections: Collection[int] = (),
+        have: Callable[[Stamp], bool] | None = None,
     ) -> tuple[View, PackedSections | None] | None:
-        """The same, and the rows as they are stored, where sections were asked for."""
+        """The same, and the rows as they are stored, where sections were asked for; without their parts where the
+        caller has those of this stamp: of a large campaign they are half a megabyte."""
+        if sections and have is not None:
+            found = await self._load_packed(campaign, epoch, hours, sections, parts=False)
+            if found is None or found[1] is None or have(found[1].stamp):
+                return found
+        # All of it again: rows are not to be newer than the numbers beside them.
+        return await self._load_packed(campaign, epoch, hours, sections, parts=True)
+
+    async def _load_packed(
+        self, campaign: CampaignKey, epoch: str, hours: bool, sections: Collection[int], *, parts: bool
+    ) -> tuple[View, PackedSections | None] | None:
         partitions = range(self._partitions)
-        parts = [(p, section) for section in sections for p in partitions]
+        wanted = [(p, section) for section in sections for p in partitions] if parts else []
 
         def ask(pipe: Pipeline) -> None:
             report, rows = report_name(self.topic, campaign), sections_name(self.topic, campaign)
@@ -369,11 +390,12 @@ class ViewReader:
                 pipe.hgetall(report)
             else:
                 pipe.hmget(report, self._summary_fields)
-            if parts:
+            if sections:
                 pipe.hgetall(SECTION_PARTITIONS)
                 pipe.hmget(report, [f"{letter}:{p}" for p in partitions for letter in "rb"])
-                pipe.hmget(rows, [f"f:{p}" for p in partitions])
-                pipe.hmget(rows, [f"x:{p}:{section}" for p, section in parts])
+                pipe.hmget(
+                    rows, [f"f:{p}" for p in partitions] + [f"x:{p}:{section}" for p, section in wanted]
+                )
                 pipe.time()
 
         known, (answer, *rest) = await self._of_newest(ask)
@@ -383,12 +405,13 @@ class ViewReader:
             return None
         if not rest:
             return view, None
-        published, moved, fences, stored, (seconds, micros) = rest
+        published, moved, stored, (seconds, micros) = rest
+        fences, stored = stored[: self._partitions], stored[self._partitions :]
         view.complete = known and complete(fences_of(published), self.topic, self._partitions)
         view.loaded = frozenset(sections)
         view.behind_ms = rows_behind_ms(moved, fences, seconds * 1000 + micros // 1000)
         packed = PackedSections(tuple(fences), {})
-        for (partition, section), part in zip(parts, stored, strict=True):
+        for (partition, section), part in zip(wanted, stored, strict=True):
             if part is not None:
                 packed.parts.setdefault(section, []).append((partition, part))
         return view, packed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from app.keys import text_id
 from app.sections import Rows, events, links, places, providers
 from app.summary import GROUP_FIELDS, Count
 from app.tally import one, pack
-from app.top_rows import COUNTS, Answer, completed, keys_of, trimmed, wanted
+from app.top_rows import COUNTS, Answer, completed, keys_of, shown_of, trimmed, wanted
 from tables import ranking
 from tables.book import Book
 from tables.link_ends import Ends
@@ -57,7 +57,9 @@ class Partition:
             add(row_key(b.PROVIDER, provider), number * (one(0) + one(BOUNCED)))
         ends = {link: Ends(link % 97, link % 97 + 5, -1, -1) for link, _ in clicked}
         self.rows = rows
-        self.book = Book((), rows.items(), ends.items())
+        # In an order of their own: rows that weigh the same stand by name, as long as none is left out.
+        names = [(b.LINK, link, f"https://example.com/{link % 7}/{link}") for link in ends]
+        self.book = Book(names, rows.items(), ends.items())
 
 
 PARTITION = st.builds(
@@ -68,12 +70,13 @@ PARTITION = st.builds(
 )
 
 
-def published(partitions: list[Partition]) -> dict[int, Rows]:
-    return merge_parts(
+def published(partitions: list[Partition], most: Callable[[int], int] | None = shown_of) -> dict[int, Rows]:
+    parts = (
         (place, section, unpack_part(pack_part(section_part(partition.book, section))))
         for place, partition in enumerate(partitions)
         for section in SECTIONS
     )
+    return merge_parts(parts, most)
 
 
 def truth(partitions: list[Partition], section: int) -> dict[tuple[int, int], int]:
@@ -144,6 +147,9 @@ def test_shown_rows_are_exact_and_add_up(
             patch.setattr(module, "LINKS", shown)
         found = published(partitions)
         asked = wanted(found)
+        everything = published(partitions, None)
+        assert _sorted(wanted(everything)) == _sorted(asked)
+        assert trimmed(everything) == trimmed(found)
         for count in COUNTS:
             check(found, partitions, count)  # by itself, too
         if asked:
@@ -163,6 +169,10 @@ def test_shown_rows_are_exact_and_add_up(
                 complete: Any = links(few, count, shown=shown)
                 clicked = sum(1 for value in truth(partitions, b.LINK).values() if _clicked(value, count))
                 assert len(complete["rows"]) == min(shown, clicked)
+
+
+def _sorted(asked: Mapping[int, list[tuple[int, int]]]) -> dict[int, list[tuple[int, int]]]:
+    return {section: sorted(keys) for section, keys in asked.items()}
 
 
 def _clicked(value: int, count: Count) -> bool:
