@@ -13,7 +13,7 @@ from app import breakdown as b
 from app import sections, top_rows
 from app.breakdown import RowKey, row_key, row_name
 from app.keys import text_id
-from app.sections import Rows, events, links, places, providers
+from app.sections import NO_ROWS, Rows, events, links, places, providers
 from app.summary import GROUP_FIELDS, Count
 from app.tally import one, pack
 from app.top_rows import COUNTS, Answer, completed, keys_of, shown_of, trimmed, wanted
@@ -164,7 +164,11 @@ def test_shown_rows_are_exact_and_add_up(
         for count in COUNTS:
             check(few, partitions, count)
             # What is left out for room or for doubt changes nothing of what is shown.
-            assert links(few, count, shown=shown) == links(found, count, shown=shown)
+            some: Any = links(few, count, shown=shown)
+            of_all: Any = links(found, count, shown=shown)
+            if found.get(b.LINK, NO_ROWS).cut:  # then those that weigh the same are chosen by key
+                some, of_all = ([row["total_clicks"] for row in one["rows"]] for one in (some, of_all))
+            assert some == of_all
             if told:
                 complete: Any = links(few, count, shown=shown)
                 clicked = sum(1 for value in truth(partitions, b.LINK).values() if _clicked(value, count))
