@@ -38,9 +38,10 @@ class LogInspector:
     def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic: one made anew under the same name has another. Raises StateError where it is gone."""
         futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
-        return str(self._result(futures[topic]).topic_id)
+        return str(self._result(futures[topic], topic).topic_id)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, LogEnds]:
+        """Raises StateError where the topic is gone."""
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         if not wanted:
             return {}
@@ -48,7 +49,9 @@ class LogInspector:
         starts = self._admin.list_offsets(dict.fromkeys(wanted, spec.earliest()), request_timeout=TIMEOUT_S)
         ends = self._admin.list_offsets(dict.fromkeys(wanted, spec.latest()), request_timeout=TIMEOUT_S)
         return {
-            tp.partition: LogEnds(self._result(starts[tp]).offset, self._result(ends[tp]).offset)
+            tp.partition: LogEnds(
+                self._result(starts[tp], topic).offset, self._result(ends[tp], topic).offset
+            )
             for tp in wanted
         }
 
@@ -68,14 +71,14 @@ class LogInspector:
                 f"is {settings.session_timeout_s:g}, the broker accepts {least:g} to {most:g} seconds",
             )
 
-    def _result(self, future: Any) -> Any:
+    def _result(self, future: Any, topic: str = FACTS) -> Any:
         try:
             return future.result(TIMEOUT_S)
         except (KafkaException, TimeoutError) as error:
             cause = error.args[0] if error.args else None
             if isinstance(cause, KafkaError) and cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise StateError(
-                    f"topic {FACTS} is not there in Kafka at {self._kafka}: it was deleted. Every role makes it again "
+                    f"topic {topic} is not there in Kafka at {self._kafka}: it was deleted. Every role makes it again "
                     "when it starts; what was not counted by then is lost, and the worker says how to go on"
                 ) from error
             raise TryLater(1, kafka_words(error, self._kafka)) from error

@@ -67,10 +67,10 @@ class RedisWatch:
 
     def _tell(self, memory: Mapping[str, Any]) -> None:
         policy, most = str(memory.get("maxmemory_policy", KEEPS)), int(memory.get("maxmemory", 0))
-        if policy == KEEPS or most == 0:
+        if policy == KEEPS or policy.startswith(_SPARES) or most == 0:
             self._conditions.clear(CODE)
             return
-        evicts = self._clock() - self._evicted_at < RECENT_S and not policy.startswith(_SPARES)
+        evicts = self._clock() - self._evicted_at < RECENT_S
         does = "deletes keys" if evicts else "will delete keys once it is full"
         self._conditions.set(
             CODE,

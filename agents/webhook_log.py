@@ -117,7 +117,7 @@ class WebhookLog:
             position = self._positions.get(partition)
             if position is None or to <= position:
                 return
-            ends = await self._ask(self._inspector.ends, WEBHOOKS, [partition])
+            ends = await self._inspect(self._inspector.ends, WEBHOOKS, [partition])
             if ends[partition].start <= position:
                 return  # it is all there: chunks out of order around a rebalance
             lost = self._overtaken(partition, position, to, before_ms=stored_ms)
@@ -142,12 +142,7 @@ class WebhookLog:
         async with self._one:
             begun = {p: self._positions[p] for p in self._begun if p in self._positions}
             if begun:
-                try:
-                    self._is_another = await self._ask(self._inspector.topic_id, WEBHOOKS) != self._topic
-                except StateError:
-                    # Deleted: once it is there again the group notices. A member that ended now would be given back
-                    # its empty assignment, for good (static membership).
-                    return begun
+                self._is_another = await self._inspect(self._inspector.topic_id, WEBHOOKS) != self._topic
                 if not self._is_another:
                     await self._find_emptied(begun, before)
                 await self.keep()
@@ -158,7 +153,7 @@ class WebhookLog:
 
     async def _find_emptied(self, begun: Mapping[int, int], before: Mapping[int, int]) -> None:
         """Of what is to be read nothing is left, nor anything behind it; where something is, its chunk says it."""
-        ends = await self._ask(self._inspector.ends, WEBHOOKS, sorted(begun))
+        ends = await self._inspect(self._inspector.ends, WEBHOOKS, sorted(begun))
         lost = [
             self._overtaken(partition, position, ends[partition].start)
             for partition, position in begun.items()
@@ -174,7 +169,7 @@ class WebhookLog:
                 self._done.skip(one.partition, one.to)
 
     async def _tell(self) -> None:
-        end = (await self._ask(self._inspector.ends, INSTALLATION, [0]))[0].end
+        end = (await self._inspect(self._inspector.ends, INSTALLATION, [0]))[0].end
         if end != self._installation_end:
             installation = await self._ask(self._installation.read)
             self._say(installation)
@@ -197,6 +192,17 @@ class WebhookLog:
     async def _ask(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Beside the loop: it blocks."""
         return await asyncio.to_thread(function, *arguments)
+
+    async def _inspect(self, question: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What Kafka says about a topic. Raises TryLater where it doesn't answer, and where the topic was deleted.
+
+        Once that one is there again the group notices. A member that ended now would be given back its empty
+        assignment, for good (static membership).
+        """
+        try:
+            return await self._ask(question, *arguments)
+        except StateError as error:
+            raise TryLater(1, str(error)) from error
 
     # What Redis keeps
 
