@@ -4,13 +4,15 @@ Rules:
 - Redis holds the first rows of each partition. Rows that may be short there are asked for by their keys, some 2,000 of
   a section at most (`app.top_rows`). While nobody can tell them they are part of `other`; never is a number too small.
 - Rows are put together once for all who look at a campaign, until the partitions have published others. That is done
-  in a thread where it is much: webhooks are taken on the event loop.
+  in a thread where it is much: webhooks are taken on the event loop. Who looks again and again doesn't wait for it: what
+  a moment ago was right is shown meanwhile, and the report says how old it is. Who comes later gets what is published.
 - Top clickers are an extra: while the query process is away they are null, and the numbers go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
@@ -36,6 +38,10 @@ _INLINE_BYTES: Final = 16_384
 _CAMPAIGNS: Final = 64
 RETRY_S: Final = 1.0
 """How long rows that nobody can tell are not asked for again."""
+PATIENCE_S: Final = 0.02
+"""How long a report waits for newer rows where it has recent ones."""
+RECENT_S: Final = 1.0
+"""How old rows are at most that a report shows while newer ones are made."""
 
 Asked = dict[int, list[tuple[int, int]]]
 
@@ -44,25 +50,28 @@ class _Known:
     """A campaign's rows as of a stamp."""
 
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
         self.stamp: Stamp = ()
         self.rows: dict[int, Rows | None] = {}
         """None: there are none."""
-        self.until: float | None = None
+        self.until = float("inf")
         """When some of the rows are to be asked for again."""
+        self.read_at = float("-inf")
+        self.current_at = float("-inf")
+        """When they were known to be what is published."""
+        self.making: asyncio.Task[None] | None = None
 
-    def rows_of(self, stamp: Stamp, sections: Collection[int]) -> dict[int, Rows] | None:
-        """None where they are not all known as of then."""
-        if self.stamp != stamp or (
-            self.until is not None and asyncio.get_running_loop().time() >= self.until
-        ):
-            return None
-        if any(section not in self.rows for section in sections):
-            return None
-        return self.given(sections)
+    def has(self, sections: Collection[int]) -> bool:
+        return all(section in self.rows for section in sections)
 
-    def given(self, sections: Collection[int]) -> dict[int, Rows]:
-        return {section: rows for section in sections if (rows := self.rows[section]) is not None}
+    def shown(self, view: View, sections: Collection[int], age_s: float) -> View:
+        view.sections = {section: rows for section in sections if (rows := self.rows[section]) is not None}
+        view.behind_ms = max(view.behind_ms, math.ceil(1000 * age_s))
+        return view
+
+    def made(self, task: asyncio.Task[None]) -> None:
+        self.making = None
+        if not task.cancelled():
+            task.exception()  # whoever has to wait for the next one meets it
 
 
 class Tops:
@@ -77,44 +86,64 @@ class Tops:
         self, campaign: CampaignKey, *, epoch: str, hours: bool, sections: Collection[int] = ()
     ) -> View | None:
         """As `ViewReader.load`, with rows that are exact and no more than are shown. Raises RedisError."""
-        known = self._known.get(campaign) or _Known()
-        rows: dict[int, Rows] | None = None
+        known = self._remembered(campaign) if sections else _Known()
+        clock = asyncio.get_running_loop().time
+        waited = False
+        while True:
+            now = clock()
+            found = await self._views.load_packed(
+                campaign, epoch=epoch, hours=hours, sections=sections, parts=False
+            )
+            if found is None:
+                return None
+            view, packed = found
+            if packed is None:
+                return view
+            if known.read_at > now:
+                continue  # rows are not to be newer than the numbers beside them
+            if known.stamp == packed.stamp and now < known.until:
+                known.current_at = now
+            age_s = now - known.current_at
+            there = known.has(sections)
+            if there and (not age_s or waited):
+                return known.shown(view, sections, age_s)
+            recent = there and age_s < RECENT_S
+            if known.making is None:
+                known.making = asyncio.create_task(self._make(campaign, epoch, known, sections))
+                known.making.add_done_callback(known.made)
+            making = known.making
+            await asyncio.wait({making}, timeout=PATIENCE_S if recent else None)
+            if recent and (not making.done() or making.exception()):
+                return known.shown(view, sections, age_s)
+            making.result()
+            waited = True
 
-        def have(stamp: Stamp) -> bool:
-            # Taken now: while this waits, others may put newer ones in their place.
-            nonlocal rows
-            rows = known.rows_of(stamp, sections)
-            return rows is not None
-
-        found = await self._views.load_packed(
-            campaign, epoch=epoch, hours=hours, sections=sections, have=have
-        )
-        if found is None:
-            return None
-        view, packed = found
-        if packed is not None:
-            view.sections = rows if rows is not None else await self._rows(campaign, packed, sections)
-        return view
-
-    async def _rows(
-        self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]
-    ) -> dict[int, Rows]:
-        known = self._known.pop(campaign, None) or _Known()
-        self._known[campaign] = known
+    def _remembered(self, campaign: CampaignKey) -> _Known:
+        known = self._known[campaign] = self._known.get(campaign) or _Known()
+        self._known.move_to_end(campaign)
         if len(self._known) > _CAMPAIGNS:
             self._known.popitem(last=False)
-        async with known.lock:
-            if (rows := known.rows_of(packed.stamp, sections)) is not None:
-                return rows
-            loop = asyncio.get_running_loop()
-            if known.stamp != packed.stamp or (known.until is not None and loop.time() >= known.until):
-                known.stamp, known.rows, known.until = packed.stamp, {}, None
-            missing = [section for section in sections if section not in known.rows]
-            made, complete = await self._made(campaign, packed, missing)
-            known.rows.update({section: made.get(section) for section in missing})
-            if not complete:
-                known.until = loop.time() + RETRY_S
-            return known.given(sections)
+        return known
+
+    async def _make(
+        self, campaign: CampaignKey, epoch: str, known: _Known, sections: Collection[int]
+    ) -> None:
+        """Makes rows of what is published now: of these sections, and of those that others look at."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        wanted = {*sections, *(known.rows if began - known.current_at < RECENT_S else ())}
+        found = await self._views.load_packed(campaign, epoch=epoch, hours=False, sections=sorted(wanted))
+        if found is None or found[1] is None:
+            return
+        packed, read_at = found[1], clock()
+        rows: dict[int, Rows | None] = {}
+        if known.stamp == packed.stamp and read_at < known.until:
+            rows = {section: known.rows[section] for section in wanted & known.rows.keys()}
+        made, complete = await self._made(campaign, packed, sorted(wanted - rows.keys()))
+        until = float("inf") if complete else clock() + RETRY_S
+        known.until = min(until, known.until) if rows else until
+        known.stamp, known.read_at, known.current_at = packed.stamp, read_at, began
+        known.rows = {section: rows[section] if section in rows else made.get(section) for section in wanted}
 
     async def _made(
         self, campaign: CampaignKey, packed: PackedSections, sections: Collection[int]

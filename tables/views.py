@@ -367,20 +367,10 @@ class ViewReader:
         epoch: str,
         hours: bool,
         sections: Collection[int] = (),
-        have: Callable[[Stamp], bool] | None = None,
+        parts: bool = True,
     ) -> tuple[View, PackedSections | None] | None:
-        """The same, and the rows as they are stored, where sections were asked for; without their parts where the
-        caller has those of this stamp: of a large campaign they are half a megabyte."""
-        if sections and have is not None:
-            found = await self._load_packed(campaign, epoch, hours, sections, parts=False)
-            if found is None or found[1] is None or have(found[1].stamp):
-                return found
-        # All of it again: rows are not to be newer than the numbers beside them.
-        return await self._load_packed(campaign, epoch, hours, sections, parts=True)
-
-    async def _load_packed(
-        self, campaign: CampaignKey, epoch: str, hours: bool, sections: Collection[int], *, parts: bool
-    ) -> tuple[View, PackedSections | None] | None:
+        """The same, and the rows as they are stored, where sections were asked for. Without `parts` only their stamp:
+        of a large campaign they are half a megabyte."""
         partitions = range(self._partitions)
         wanted = [(p, section) for section in sections for p in partitions] if parts else []
 
