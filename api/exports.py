@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -165,7 +166,11 @@ async def open_export(queries: Queries, what: Asked, *, gzip: bool) -> ExportStr
 
 async def _begin(url: str, token: str, request: ExportRequest, stack: AsyncExitStack) -> ExportStream:
     timeout = httpx.Timeout(export_wire.QUIET_S, connect=CONNECT_S)
-    client = await stack.enter_async_context(httpx.AsyncClient(timeout=timeout, trust_env=False))
+    # Plain HTTP: without this each client reads the machine's certificate authorities, 30 ms on the event loop.
+    no_authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client = await stack.enter_async_context(
+        httpx.AsyncClient(timeout=timeout, trust_env=False, verify=no_authorities)
+    )
     answer = await stack.enter_async_context(
         client.stream(
             "POST",

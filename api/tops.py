@@ -4,8 +4,9 @@ Rules:
 - Redis holds the first rows of each partition. Rows that may be short there are asked for by their keys, some 2,000 of
   a section at most (`app.top_rows`). While nobody can tell them they are part of `other`; never is a number too small.
 - Rows are put together once for all who look at a campaign, until the partitions have published others. That is done
-  in a thread where it is much: webhooks are taken on the event loop. Who looks again and again doesn't wait for it: what
-  a moment ago was right is shown meanwhile, and the report says how old it is. Who comes later gets what is published.
+  in a thread where it is much: webhooks are taken on the event loop. Who looks again and again doesn't wait for it:
+  what a moment ago was right is shown meanwhile, and the report says how old it is. Who comes later gets what is
+  published.
 - Top clickers are an extra: while the query process is away they are null, and the numbers go on.
 """
 

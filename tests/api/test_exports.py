@@ -355,7 +355,9 @@ async def test_an_end_of_the_roles_waits_for_no_export(redis_db: str, tmp_path: 
     async with contextlib.AsyncExitStack() as stack:
         async with reading(redis_db, tmp_path) as api:
             await fill(api)
-            client = await stack.enter_async_context(httpx.AsyncClient(base_url=api.api.address, timeout=30))
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=api.api.address, timeout=30, verify=False)
+            )
             answer = await stack.enter_async_context(client.stream("GET", RECIPIENTS, headers=PLAIN))
             body = answer.aiter_raw()
             await anext(body)

@@ -56,7 +56,10 @@ class Answering:
 async def refusing() -> AsyncIterator[httpx.AsyncClient]:
     """Against an API in which nothing may be stored."""
     parts = context(SETTINGS, organisations(NEWS, HOUSE), RefusingProducer())
-    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base, timeout=20) as client:
+    async with (
+        serving(intake_app(parts)) as base,
+        httpx.AsyncClient(base_url=base, timeout=20, verify=False) as client,
+    ):
         yield client
 
 
@@ -68,7 +71,10 @@ def remembering() -> Answering:
 @pytest.fixture
 async def taking(remembering: Answering) -> AsyncIterator[httpx.AsyncClient]:
     parts = context(SETTINGS, organisations(NEWS, HOUSE), remembering)  # type: ignore[arg-type]
-    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base, timeout=20) as client:
+    async with (
+        serving(intake_app(parts)) as base,
+        httpx.AsyncClient(base_url=base, timeout=20, verify=False) as client,
+    ):
         yield client
 
 
@@ -79,7 +85,7 @@ async def test_a_signed_webhook_is_in_kafka_before_its_answer(kafka: str) -> Non
     parts = context(settings, organisations(NEWS), sender)
     headers = {**KEY.headers(BODY), "Authorization": "Bearer never kept", "Cookie": "never=kept"}
     before_ms = time.time_ns() // 1_000_000
-    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base) as client:
+    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base, verify=False) as client:
         for _ in range(3):
             answer = await client.post(ADDRESS, content=BODY, headers=headers)
             assert (answer.status_code, answer.content) == (200, b"")
@@ -240,7 +246,7 @@ async def test_while_kafka_takes_nothing_the_esp_is_told_to_come_again(
 async def test_without_kafka_the_answer_comes_within_two_seconds() -> None:
     sender = Producer("127.0.0.1:1", max_message_bytes=1_000_000)
     parts = context(SETTINGS, organisations(NEWS), sender)
-    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base) as client:
+    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base, verify=False) as client:
         started = time.monotonic()
         answer = await client.post(ADDRESS, content=BODY, headers=GOOD)
         assert answer.status_code == 503
@@ -314,7 +320,7 @@ async def test_slow_senders_are_refused_and_nobody_else_notices(remembering: Ans
     parts = context(SETTINGS, organisations(NEWS), remembering)  # type: ignore[arg-type]
     async with (
         serving(intake_app(parts, body_within_s=2.0)) as base,
-        httpx.AsyncClient(base_url=base) as client,
+        httpx.AsyncClient(base_url=base, verify=False) as client,
     ):
         before = resident_bytes()
         slow = [await connect(base) for _ in range(500)]
@@ -336,7 +342,7 @@ async def test_slow_senders_are_refused_and_nobody_else_notices(remembering: Ans
 
 async def test_what_was_taken_and_refused_is_counted(remembering: Answering) -> None:
     parts = context(SETTINGS, organisations(NEWS), remembering)  # type: ignore[arg-type]
-    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base) as client:
+    async with serving(intake_app(parts)) as base, httpx.AsyncClient(base_url=base, verify=False) as client:
         await client.post(ADDRESS, content=BODY, headers=GOOD)
         await client.post(ADDRESS, content=BODY)
         await client.post("/webhooks/acme/gone", content=BODY)

@@ -67,7 +67,11 @@ class Process:
         found = re.search(r"http://\S+", line)
         assert found is not None, self.log.read_text()
         ready = found[0] + "/readyz"
-        wait_until(lambda: httpx.get(ready, timeout=20, trust_env=False).status_code == 200, 60, "ready")
+        wait_until(
+            lambda: httpx.get(ready, timeout=20, trust_env=False, verify=False).status_code == 200,
+            60,
+            "ready",
+        )
         return found[0]
 
     def wait_for_log(self, words: str) -> None:
@@ -119,7 +123,9 @@ def test_a_port_in_use_is_one_line(topics: str, redis_db: str, tmp_path: Path) -
 def test_webhooks_are_taken_without_redis(topics: str, tmp_path: Path) -> None:
     process = Process(tmp_path, topics, "redis://127.0.0.1:9/0")
     try:
-        with httpx.Client(base_url=process.address(), headers=bearer(), timeout=5, trust_env=False) as http:
+        with httpx.Client(
+            base_url=process.address(), headers=bearer(), timeout=5, trust_env=False, verify=False
+        ) as http:
             event = {
                 "type": "sent",
                 "campaign": "spring",
@@ -135,7 +141,7 @@ def test_webhooks_are_taken_without_redis(topics: str, tmp_path: Path) -> None:
 
 
 def test_configuration_is_read_anew_and_a_bad_one_refused(process: Process) -> None:
-    with httpx.Client(base_url=process.address(), timeout=5, trust_env=False) as http:
+    with httpx.Client(base_url=process.address(), timeout=5, trust_env=False, verify=False) as http:
 
         def status(key: str) -> int:
             return http.get("/ops/lag", headers=bearer(key)).status_code

@@ -77,7 +77,9 @@ class Proxy:
 
     def wait_instance(self, name: str) -> None:
         url = f"http://127.0.0.1:{self.instances[name]}/readyz"
-        self.stack.wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, 60, f"{name} ready")
+        self.stack.wait_for(
+            lambda: httpx.get(url, trust_env=False, verify=False).status_code == 200, 60, f"{name} ready"
+        )
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:
@@ -238,8 +240,8 @@ def test_what_is_not_for_the_public(proxy: Proxy) -> None:
         assert client.get("/api/v1/campaigns").status_code == 401
         assert "strict-transport-security" in client.get("/").headers
     for path in ("/metrics", "/healthz", "/readyz", "/ops/lag"):
-        assert httpx.get(inner + path, headers=key, trust_env=False).status_code == 200, path
-    answer = httpx.get(f"http://127.0.0.1:{proxy.plain}/x?y", trust_env=False)
+        assert httpx.get(inner + path, headers=key, trust_env=False, verify=False).status_code == 200, path
+    answer = httpx.get(f"http://127.0.0.1:{proxy.plain}/x?y", trust_env=False, verify=False)
     assert (answer.status_code, answer.headers["location"]) == (308, "https://127.0.0.1/x?y")
 
 

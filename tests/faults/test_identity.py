@@ -55,7 +55,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.start("api")
         world.wait_for_port(int(world.http.rpartition(":")[2]))
         world.early = {
-            path: httpx.request(method, world.url + path, timeout=2.0, trust_env=False)
+            path: httpx.request(method, world.url + path, timeout=2.0, trust_env=False, verify=False)
             for method, path in (
                 ("POST", "/webhooks/acme/news"),
                 ("POST", "/webhooks/acme/offers"),
@@ -203,7 +203,9 @@ def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) 
         shutil.copytree(stack.data / "keys", third.data / "keys")
         third.start("api")
         third.wait_ready()
-        answer = httpx.post(f"{third.url}/webhooks/acme/extra", json=BOUNCE, timeout=10.0, trust_env=False)
+        answer = httpx.post(
+            f"{third.url}/webhooks/acme/extra", json=BOUNCE, timeout=10.0, trust_env=False, verify=False
+        )
         assert answer.status_code == 200
         expected = {"api": {"configuration_differs"}, "normalize": {"unknown_source"}}
         stack.wait_for(lambda: expected.items() <= codes(stack).items(), 30, "both conditions")
@@ -234,7 +236,7 @@ def test_all_that_stands_in_redis_is_under_the_installations_id(stack: World) ->
         "rhythm",
         FORMAT.split(":")[1],
     }
-    answer = httpx.post(f"{stack.url}/webhooks/acme/news", timeout=10.0, trust_env=False)
+    answer = httpx.post(f"{stack.url}/webhooks/acme/news", timeout=10.0, trust_env=False, verify=False)
     assert answer.status_code == 401
     send(stack, "names", 4)
     with sync_client(stack.redis_url, "", timeout_s=5) as everyone:

@@ -97,7 +97,7 @@ def rebuilt_removed_moved_and_back(folder: Path, events: int, rate: int) -> dict
             hosts.right_again(what, "rest", expected)
             done = stack.run("reconcile", "rest")
             assert done.returncode == 0, f"{what}\n{done.stdout}"
-            stack.assert_verified(ledger)
+            stack.assert_verified(ledger, timeout_s=900)
         loading.terminate()
         loading.wait(30)
         stack.assert_verified(moving)

@@ -84,7 +84,12 @@ def first_event(stack: Stack, campaign: str, last_id: str = "") -> dict[str, str
     headers = {"authorization": f"Bearer {stack.key()}"} | ({"last-event-id": last_id} if last_id else {})
     found: dict[str, str] = {"id": ""}
     with httpx.stream(
-        "GET", f"{stack.url}/api/v1/campaigns/{campaign}/live", headers=headers, timeout=10, trust_env=False
+        "GET",
+        f"{stack.url}/api/v1/campaigns/{campaign}/live",
+        headers=headers,
+        timeout=10,
+        trust_env=False,
+        verify=False,
     ) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():

@@ -68,6 +68,7 @@ def test_a_stream_carries_nothing_of_the_other_organisation(stack: Stack) -> Non
         headers={"authorization": f"Bearer {stack.key('acme')}"},
         timeout=httpx.Timeout(2.0),
         trust_env=False,
+        verify=False,
     ) as answer:
         assert stack.post_events(events["globex"], "globex").status_code == 200
         stack.wait_for(lambda: stack.summary("crossing", "globex").get("opened") == 50, 20, "globex's events")

@@ -248,7 +248,9 @@ class Stack:
 
     def get(self, path: str, *, key: str = "", **parameters: str) -> httpx.Response:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        return httpx.get(self.url + path, headers=headers, params=parameters, timeout=5.0, trust_env=False)
+        return httpx.get(
+            self.url + path, headers=headers, params=parameters, timeout=5.0, trust_env=False, verify=False
+        )
 
     def post_events(
         self, events: list[dict[str, object]], org: str = "acme", timeout_s: float = 10.0
@@ -259,6 +261,7 @@ class Stack:
             headers={"authorization": f"Bearer {self.key(org)}"},
             timeout=timeout_s,
             trust_env=False,
+            verify=False,
         )
 
     def summary(self, campaign: str, org: str = "acme", **parameters: str) -> dict[str, object]:

@@ -70,7 +70,11 @@ def fill(stack: Stack) -> None:
             "fields": {"subject": {"A": subject, "B": f"Only for you: {subject}"}},
         }
         httpx.put(
-            f"{stack.url}/api/v1/campaigns/{name}", json=record, headers=headers, trust_env=False
+            f"{stack.url}/api/v1/campaigns/{name}",
+            json=record,
+            headers=headers,
+            trust_env=False,
+            verify=False,
         ).raise_for_status()
     stack.post_events(hostile()).raise_for_status()
     stack.wait_for(

@@ -73,6 +73,7 @@ def record(stack: Stack, campaign: str, name: str) -> None:
         json={"name": name, "subject": name},
         headers={"authorization": f"Bearer {stack.key('other')}"},
         trust_env=False,
+        verify=False,
     ).raise_for_status()
 
 

@@ -117,6 +117,7 @@ def record(stack: Stack) -> None:
         json={"name": "Blank", "subject": "Not sent yet"},
         headers={"authorization": f"Bearer {stack.key('other')}"},
         trust_env=False,
+        verify=False,
     ).raise_for_status()
 
 
