@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agents.publish import Publisher
-from api import building
+from api import building, tops
 from api.feed import FeedKey
 from app import facts as f
 from app import report, sections, top_rows
@@ -210,3 +210,75 @@ async def test_whoever_watches_is_told_that_rows_are_behind(
         async with asyncio.timeout(10):
             while (await stream.until("change")).data["reason"] != ROWS_BEHIND:
                 pass
+
+
+class Slow:
+    """Questions for rows that are answered when the test says so."""
+
+    def __init__(self, api: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+        queries = api.api.context.queries
+        tops = queries.tops
+
+        async def later(*args: Any) -> top_rows.Answer:
+            self.asked.set()
+            await self.may.wait()
+            return await tops(*args)
+
+        monkeypatch.setattr(queries, "tops", later)
+
+
+def clicks_in(document: Any) -> int:
+    rows = sum(row["total_clicks"] for row in document["links"]["rows"])
+    return int(rows + document["links"]["other"]["total_clicks"])
+
+
+async def test_who_looks_again_is_shown_recent_rows_with_their_age(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tops, "RECENT_S", 60.0)
+    await api.world.count(*clicks(1_500))
+    before = await api.get("/report")
+    assert (before["summary"]["total_clicks"], clicks_in(before), before["lag_ms"]) == (1_500, 1_500, 0)
+    slow = Slow(api, monkeypatch)
+    await api.world.count(event("clicked", "new@example.com", START_MS, link="https://example.com/0"))
+    for _ in range(3):
+        document = await api.get("/report")
+        assert (document["summary"]["total_clicks"], clicks_in(document)) == (1_501, 1_500)
+        assert document["lag_ms"] > 0 and not document["stale"]
+    slow.may.set()
+    while clicks_in(document := await api.get("/report")) != 1_501:
+        assert document["lag_ms"] > 0
+    assert document["lag_ms"] == 0
+
+
+async def test_who_comes_later_waits_for_what_is_published(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tops, "RECENT_S", 0.0)
+    await api.world.count(*clicks(1_500))
+    await api.get("/report")
+    slow = Slow(api, monkeypatch)
+    await api.world.count(event("clicked", "new@example.com", START_MS, link="https://example.com/0"))
+    asking = [asyncio.create_task(api.get(path)) for path in ("/report", "/links", "/report?count=people")]
+    await slow.asked.wait()
+    assert not any(task.done() for task in asking)
+    slow.may.set()
+    documents = await asyncio.gather(*asking)
+    assert [clicks_in(document) for document in documents[:2]] == [1_501, 1_501]
+    assert [document["lag_ms"] for document in documents] == [0, 0, 0]
+
+
+async def test_an_error_while_rows_are_made_is_told_to_who_waits(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.world.count(*clicks(1_500))
+    queries = api.api.context.queries
+
+    async def broken(*args: Any) -> top_rows.Answer:
+        raise ValueError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "tops", broken)
+        assert (await api.api.get("/api/v1/campaigns/spring/report")).status_code == 500
+    assert clicks_in(await api.get("/report")) == 1_500
