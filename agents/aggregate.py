@@ -413,6 +413,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics:
     app = create_app(
         AGGREGATE_GROUP,
         settings,
+        topic=FACTS,
         instance_id=f"aggregate-{aggregator.slot.member}",
         datadir=str(state / "faust"),
     )

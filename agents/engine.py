@@ -25,6 +25,7 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from agents.log_checks import LogInspector
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -213,9 +214,14 @@ class Committer:
             self._committed.update(moved)
 
 
-def create_app(name: str, settings: Settings, *, instance_id: str, datadir: str) -> EngineApp:
-    """A Faust app with the settings that `docs/engine.md` explains."""
+def create_app(name: str, settings: Settings, *, topic: str, instance_id: str, datadir: str) -> EngineApp:
+    """A Faust app with the settings that `docs/engine.md` explains. Raises TryLater where Kafka doesn't answer.
+
+    `topic` is what it reads. Its id is part of the member's: while a topic is gone the group's members are given
+    nothing, and a static member that comes back is given again what it had.
+    """
     session_s = settings.session_timeout_s
+    topic_id = LogInspector(settings.kafka).topic_id(topic)
     return EngineApp(
         name,
         broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
@@ -229,7 +235,7 @@ def create_app(name: str, settings: Settings, *, instance_id: str, datadir: str)
         # With no standby replicas Faust would change to an assignor that isn't sticky.
         table_standby_replicas=1,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=instance_id,
+        consumer_group_instance_id=f"{instance_id}-{topic_id}",
         consumer_max_fetch_size=FETCH_BYTES,
         broker_session_timeout=session_s,
         broker_heartbeat_interval=min(3.0, session_s / 3),

@@ -281,7 +281,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     background = Background(normalizer.conditions, wall=clock.seconds)
     redis = normalizer.redis
     app = create_app(
-        NORMALIZE_GROUP, settings, instance_id=f"normalize-{normalizer.slot.member}",
+        NORMALIZE_GROUP, settings, topic=WEBHOOKS, instance_id=f"normalize-{normalizer.slot.member}",
         datadir=str(Path(settings.data) / "normalize" / "faust"),
     )  # fmt: skip
     app.positions = normalizer.consumed

@@ -105,9 +105,22 @@ class Gaps:
         for name, stored in layout.scan(db, b"C"):
             row = campaign_decoder.decode(stored)
             row.gaps += [number for number in numbers if number not in row.gaps]
+            row.offset = min(row.offset, reached.position)
+            row.sections = {section: min(at, reached.position) for section, at in row.sections.items()}
             batch.put(name, encode(row))
+        if reached.position < position:
+            _lower(db, reached.position, batch)
         meta = msgspec.structs.replace(meta, topic_id=topic_id, crossed=(*meta.crossed, *reached.crossed))
         batch.put(layout.META, encode(meta))
         batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))
         db.write(batch)
         return Stand(meta, reached.position)
+
+
+def _lower(db: Rdict, position: int, batch: WriteBatch) -> None:
+    """Offsets of another numbering become ones that this log has reached: above, readers would take what was published
+    for older than it is until the log gets there."""
+    for letter in (b"D", b"L"):
+        for name, stored in layout.scan(db, letter):
+            offset, *others = msgspec.msgpack.decode(stored)
+            batch.put(name, encode([min(offset, position), *others]))

@@ -583,7 +583,7 @@ class World(RuleBasedStateMachine):
         if not rows:
             assert view is None
             return False
-        assert view is not None and view.complete
+        assert view is not None and view.complete and not view.behind_ms
         patterns: dict[int, int] = {}
         totals, overflow = [0] * METRICS, [0] * METRICS
         for row in rows:

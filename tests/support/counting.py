@@ -33,6 +33,7 @@ from tables.kafka_clients import client_settings
 from tables.reading import PartitionReader
 from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock
+from tables.section_parts import PUBLISHED
 from tables.views import View, ViewReader
 from tests.support.facts import ORG, SECRET, START_MS, entry
 from tests.support.kafka import fresh_topics
@@ -117,7 +118,7 @@ class World:
         try:
             reader = ViewReader(redis, self.partitions)
             key = keys.campaign_key(self.settings.secret, ORG, campaign)
-            return await reader.load(key, epoch=await reader.epoch(), hours=False)
+            return await reader.load(key, epoch=await reader.epoch(), hours=False, sections=PUBLISHED)
         finally:
             await redis.aclose()
 
