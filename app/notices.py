@@ -89,8 +89,8 @@ def _message(partition: int, note: Note) -> str:
     before = utc_text(note.before_ms if note.before_ms is not None else note.at_ms)
     if note.kind == _GIVEN_UP:
         return (
-            f"events from before {before} that had been counted are missing (partition {partition}): an operator gave "
-            "up the database that had them"
+            f"events from before {before} that had been counted may be missing (partition {partition}): an operator "
+            "gave up the database that had them"
         )
     records = "1 record" if note.lost == 1 else f"{note.lost} records"
     if note.kind == _TRIMMED:

@@ -94,8 +94,14 @@ def command(
         )
     click.echo(
         f"What topic {WEBHOOKS} still has of that time can be counted afterwards: "
-        "`reports renormalize --from TIME` reads the stored webhooks again."
+        "`reports renormalize --from TIME` reads the stored webhooks again, TIME being when the oldest campaign that "
+        "lacks something began."
     )
+    if counted:
+        click.echo(
+            "Erasures and names of campaigns are in topic facts only, and webhooks bring erased people back: erase "
+            "them again (`reports erase`), and name the campaigns again."
+        )
     click.echo(
         "All campaigns of that time say so in their reports from then on, for good."
         if counted

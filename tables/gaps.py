@@ -53,11 +53,9 @@ class Gaps:
         return [
             number
             for number, gap in self._known.items()
-            if (
-                accepted_ms < gap.at_ms + (LATE_MS if gap.webhooks is not None else 0)
-                if gap.webhooks is not None or gap.partition != self._partition
-                else position < gap.end
-            )
+            # What was accepted before is read again from stored webhooks perhaps: its beginning may lie before them.
+            if accepted_ms < gap.at_ms + (LATE_MS if gap.webhooks is not None else 0)
+            or (gap.webhooks is None and gap.partition == self._partition and position < gap.end)
         ]
 
     def notes(self, row: CampaignRow) -> list[Note]:

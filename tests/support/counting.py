@@ -70,12 +70,14 @@ class World:
             if name.startswith("REPORTS_"):
                 monkeypatch.setenv(name, value)
 
-    def fill(self, count: int = 5, *, campaign: str = "spring", begin: int = 0) -> None:
+    def fill(
+        self, count: int = 5, *, campaign: str = "spring", begin: int = 0, accepted_ms: int = START_MS
+    ) -> None:
         """`count` records into each partition; facts of other numbers (from `begin` on) are other facts."""
         for partition in range(self.partitions):
             self.produce(
                 partition,
-                *(record(number, partition, campaign) for number in range(begin, begin + count)),
+                *(record(number, partition, campaign, accepted_ms) for number in range(begin, begin + count)),
             )
 
     def produce(self, partition: int, *values: bytes) -> None:
@@ -123,9 +125,9 @@ class World:
             await redis.aclose()
 
 
-def record(number: int, partition: int, campaign: str = "spring") -> bytes:
+def record(number: int, partition: int, campaign: str = "spring", accepted_ms: int = START_MS) -> bytes:
     one = entry(f.OPENED, START_MS + number, address=f"p{partition}-{number}@example.com", campaign=campaign)
-    return encode(FactsRecord(f.FACTS_VERSION, ORG, campaign, START_MS, [one]))
+    return encode(FactsRecord(f.FACTS_VERSION, ORG, campaign, accepted_ms, [one]))
 
 
 class Worker:
