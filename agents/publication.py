@@ -273,7 +273,7 @@ class NumbersOfPartition:
         since = stands.offset if stands is not None and same else -1
         self.flight = Flight(
             self, self.channel.repairs, begun.token, own, self.touched(since),
-            repairs=True, replaces=stands is not None and not same, whole=since < 0,
+            repairs=True, replaces=not same, whole=since < 0,
         )  # fmt: skip
         return self.flight
 
@@ -398,7 +398,8 @@ class Flight:
         whole: bool = False,
     ) -> None:
         """`known`: what this worker wrote last into the hash `name`; `after`: the position once all is published;
-        `replaces`: views of another generation stand there; `whole`: `campaigns` come with all that there is."""
+        `replaces`: views of another generation may stand there, also where no position does (a repair that did not come
+        to its end behind a Redis that was emptied); `whole`: `campaigns` come with all that there is."""
         self.part = part
         self.after = after
         self.repairs = repairs

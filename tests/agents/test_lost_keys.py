@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
@@ -15,9 +16,11 @@ from agents import publish
 from agents.publish import CHECK_S, LOOK_EVERY_S, LOOK_S, LOST, Publisher
 from agents.redis_watch import CODE, RECENT_S, RedisWatch
 from agents.watchdog import STALL_S
+from app import breakdown as b
 from app import facts as f
 from app import keys
 from app.facts import CampaignKey, CampaignRecord, FactsRecord, encode
+from app.sections import clicks_of
 from app.verdicts import DEFAULT_RULES
 from tables import touched
 from tables.cache import RecipientCache
@@ -289,6 +292,28 @@ async def test_a_campaign_that_appears_before_the_first_repair(
             break
     assert fence is not None and fence.offset == offset
     assert await world.raw.hexists(name("topic", key), "f:0"), "what a reader needs of it is there"
+
+
+async def test_a_new_database_where_redis_has_shares_and_no_position(world: World, tmp_path: Path) -> None:
+    """Redis was emptied, what an older database published since then is not all of it, and that one is gone: what the
+    new one doesn't have is in nobody's numbers."""
+    older = world.databases[0]
+    new = PartitionDatabase(
+        tmp_path / "new", msgspec.structs.replace(older.meta, generation=older.generation + 1), SECRET,
+        RecipientCache(100),
+    )  # fmt: skip
+    for channel in (NUMBERS, SECTIONS):
+        for hash_name in (channel.positions, channel.repairs):
+            await world.raw.hdel(hash_name, "0")
+    world.databases[0] = new
+    world.restart()
+    await world.later()
+    for number in range(CAMPAIGNS):
+        view = await world.view(name_of(number))
+        assert view is not None and view.sections is not None
+        assert recipients_of(view) == RECIPIENTS
+        assert sum(map(clicks_of, view.sections[b.CITY].tallies.values())) == RECIPIENTS
+    older.close()
 
 
 async def test_a_look_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
