@@ -152,7 +152,8 @@ class Aggregator:
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
             self.aside.remove(partition)
-        log.info("counting partitions %s", {p: self.positions[p] for p in sorted(new) if p in self.positions})
+        if opened := {p: self.positions[p] for p in sorted(new) if p in self.positions}:
+            log.info("counting partitions %s", opened)
 
     async def _open_checked(self, partition: int, where: Where, request: Request) -> PartitionDatabase:
         database = await self._open(partition, where, request)
