@@ -49,8 +49,8 @@ ADVICE = {
     "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated, or": f"{ACCEPT}.test_a_recreated_topic",
     "topic facts was recreated, and this database": f"{ACCEPT}.test_a_new_database_on_a_recreated_topic",
-    "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
-    "topic {FACTS} was recreated while": f"{HERE}.test_facts_deleted_on_a_broker_that_makes_topics",
+    "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_under_running_roles",
+    "topic {FACTS} was recreated while": f"{HERE}.test_facts_deleted_under_running_roles",
     "the library for": "nobody has it but who installed without extras",
     # agents
     "{path} is open in another process": f"{ASIDE}.test_a_database_that_another_process_has_open",
