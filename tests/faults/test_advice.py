@@ -49,7 +49,7 @@ ADVICE = {
     "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated, or": f"{ACCEPT}.test_a_recreated_topic",
     "topic facts was recreated, and this database": f"{ACCEPT}.test_a_new_database_on_a_recreated_topic",
-    "topic {FACTS} is not there": f"{HERE}.test_facts_deleted_under_running_roles",
+    "topic {topic} is not there": f"{HERE}.test_facts_deleted_under_running_roles",
     "topic {FACTS} was recreated while": f"{HERE}.test_facts_deleted_under_running_roles",
     "the library for": "nobody has it but who installed without extras",
     # agents
