@@ -59,7 +59,7 @@ class _Known:
         self.read_at = float("-inf")
         self.current_at = float("-inf")
         """When they were known to be what is published."""
-        self.making: asyncio.Task[None] | None = None
+        self.refreshing: asyncio.Task[None] | None = None
 
     def has(self, sections: Collection[int]) -> bool:
         return all(section in self.rows for section in sections)
@@ -69,8 +69,8 @@ class _Known:
         view.behind_ms = max(view.behind_ms, math.ceil(1000 * age_s))
         return view
 
-    def made(self, task: asyncio.Task[None]) -> None:
-        self.making = None
+    def refreshed(self, task: asyncio.Task[None]) -> None:
+        self.refreshing = None
         if not task.cancelled():
             task.exception()  # whoever has to wait for the next one meets it
 
@@ -109,14 +109,14 @@ class Tops:
             if there and (not age_s or waited):
                 return known.shown(view, sections, age_s)
             recent = there and age_s < RECENT_S
-            if known.making is None:
-                known.making = asyncio.create_task(self._make(campaign, epoch, known, sections))
-                known.making.add_done_callback(known.made)
-            making = known.making
-            await asyncio.wait({making}, timeout=PATIENCE_S if recent else None)
-            if recent and (not making.done() or making.exception()):
+            if known.refreshing is None:
+                known.refreshing = asyncio.create_task(self._refresh(campaign, epoch, known, sections))
+                known.refreshing.add_done_callback(known.refreshed)
+            refreshing = known.refreshing
+            await asyncio.wait({refreshing}, timeout=PATIENCE_S if recent else None)
+            if recent and (not refreshing.done() or refreshing.exception()):
                 return known.shown(view, sections, age_s)
-            making.result()
+            refreshing.result()
             waited = True
 
     def _remembered(self, campaign: CampaignKey) -> _Known:
@@ -126,7 +126,7 @@ class Tops:
             self._known.popitem(last=False)
         return known
 
-    async def _make(
+    async def _refresh(
         self, campaign: CampaignKey, epoch: str, known: _Known, sections: Collection[int]
     ) -> None:
         """Makes rows of what is published now: of these sections, and of those that others look at."""

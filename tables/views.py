@@ -370,7 +370,7 @@ class ViewReader:
         parts: bool = True,
     ) -> tuple[View, PackedSections | None] | None:
         """The same, and the rows as they are stored, where sections were asked for. Without `parts` only their stamp:
-        of a large campaign they are half a megabyte."""
+        of a mailing with a link for each recipient they are 330 kB."""
         partitions = range(self._partitions)
         wanted = [(p, section) for section in sections for p in partitions] if parts else []
 

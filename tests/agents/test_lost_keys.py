@@ -413,6 +413,10 @@ async def test_an_evicting_policy_is_said_while_it_stands(raw: Redis) -> None:
     await watch.look()
     (condition,) = conditions.current()
     assert condition.reason is None and evicted == [True]
-    await raw.config_set("maxmemory-policy", "noeviction")
-    await watch.look()
-    assert conditions.current() == ()
+    for policy in ("noeviction", "volatile-lru"):  # which spares what has no expiry, as the numbers
+        await raw.config_set("maxmemory-policy", policy)
+        await watch.look()
+        assert conditions.current() == ()
+        await raw.config_set("maxmemory-policy", "allkeys-lru")
+        await watch.look()
+        assert conditions.current() != ()

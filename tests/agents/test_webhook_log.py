@@ -19,7 +19,7 @@ from agents.webhook_log import CODE, WebhookLog
 from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
-from app.topics import NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.conditions import Conditions
@@ -243,3 +243,13 @@ async def test_without_redis(site: Site) -> None:
     site.trim_webhooks(1, before=3)
     with pytest.raises(TryLater, match="Redis may have it"):
         await Reading(site).log.begin([1])
+
+
+async def test_a_topic_that_is_gone_ends_nobody_who_looks(site: Site) -> None:
+    """It is named, and asked for again."""
+    async with reading(site) as worker:
+        delete_topics(site.kafka, (WEBHOOKS, INSTALLATION))
+        with pytest.raises(TryLater, match=f"topic {WEBHOOKS} is not there"):
+            await worker.log.look({})
+        with pytest.raises(TryLater):
+            await worker.log.jumped(0, 5, 0)
