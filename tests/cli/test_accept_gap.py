@@ -166,6 +166,7 @@ async def test_a_trimmed_log_and_an_empty_folder(
         assert len(await notices(world)) == 1
 
 
+@pytest.mark.long
 async def test_a_second_host_that_accepts_and_the_first_that_has_all(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,6 +197,7 @@ async def test_a_second_host_that_accepts_and_the_first_that_has_all(
         await published(world, 12)
 
 
+@pytest.mark.long
 async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """It lacks what was counted of the topic before, however whole the new one's log is."""
     await counted(world)
@@ -237,6 +239,7 @@ async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.
         await published(world, 16)
 
 
+@pytest.mark.long
 async def test_a_copy_from_before_a_rebuild_from_the_log(world: World) -> None:
     """It is no answer to the request, which was answered: nothing is counted again."""
     await counted(world)

@@ -1,4 +1,5 @@
-"""Random crashes: 60,000 facts while workers of both kinds die at least 20 times, then no difference anywhere."""
+"""Random crashes: 30,000 facts while workers of both kinds die at least 10 times, then no difference anywhere; the long
+suite has more of both."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(
     with ThreadPoolExecutor(len(pair)) as pool:
         runs = [
             pool.submit(
-                run_chaos, tmp_path / str(set_up), set_up, seed, events=62_000, rate=1_600, least_ends=20
+                run_chaos, tmp_path / str(set_up), set_up, seed, events=31_000, rate=1_600, least_ends=10
             )
             for set_up, seed in pair
         ]

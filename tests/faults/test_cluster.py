@@ -88,7 +88,7 @@ def test_each_broker_is_killed_once_and_two_at_a_time(cluster: Cluster, tmp_path
             # Fewer than two copies: nothing is taken, and nothing lost.
             cluster.kill(0)
             cluster.kill(1)
-            first.wait_for(lambda: first.post_events([EVENT]).status_code == 503, 60, "refused")
+            first.wait_for(lambda: first.post_events([EVENT], again_s=0).status_code == 503, 60, "refused")
             cluster.start(0)
             cluster.start(1)
             cluster.wait_for(NODES)

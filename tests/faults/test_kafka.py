@@ -24,7 +24,7 @@ def test_down(stack: Stack, down_s: float) -> None:
     statuses = []
     while time.monotonic() < until:
         began = time.monotonic()
-        answer = stack.post_events([event | {"at": time.time_ns() // 1_000_000}])
+        answer = stack.post_events([event | {"at": time.time_ns() // 1_000_000}], again_s=0)
         statuses.append(answer.status_code)
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1

@@ -253,16 +253,28 @@ class Stack:
         )
 
     def post_events(
-        self, events: list[dict[str, object]], org: str = "acme", timeout_s: float = 10.0
+        self,
+        events: list[dict[str, object]],
+        org: str = "acme",
+        *,
+        timeout_s: float = 10.0,
+        again_s: float = 30.0,
     ) -> httpx.Response:
-        return httpx.post(
-            f"{self.url}/api/v1/events",
-            json={"events": events},
-            headers={"authorization": f"Bearer {self.key(org)}"},
-            timeout=timeout_s,
-            trust_env=False,
-            verify=False,
-        )
+        """Asks again while the answer is 503, as a sender does: a busy machine's Kafka may take too long for once."""
+        until = time.monotonic() + again_s
+        while True:
+            answer = httpx.post(
+                f"{self.url}/api/v1/events",
+                json={"events": events},
+                headers={"authorization": f"Bearer {self.key(org)}"},
+                timeout=timeout_s,
+                trust_env=False,
+                verify=False,
+            )
+            left_s = until - time.monotonic()
+            if answer.status_code != 503 or left_s <= 0:
+                return answer
+            time.sleep(min(left_s, float(answer.headers["retry-after"])))
 
     def summary(self, campaign: str, org: str = "acme", **parameters: str) -> dict[str, object]:
         """The object `summary`; empty where the campaign isn't there yet."""
