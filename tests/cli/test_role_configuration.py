@@ -277,7 +277,7 @@ async def test_a_hangup_at_any_moment_of_a_start_ends_no_role(
 
         def heeded() -> bool:
             supervisor.reload()
-            return any("configuration read anew" in line for line in heard.of("query"))
+            return any("configuration read again" in line for line in heard.of("query"))
 
         await until(heeded, "a role that heeds it", 60)
     assert not any("ended" in line for line in heard.of("reports")), heard.lines
