@@ -128,7 +128,10 @@ def test_an_empty_file_and_one_that_cant_be_read_are_left_out(host: Host) -> Non
     for name in ("empty", "folder"):
         with pytest.raises(AbsentSecret):
             files.read(folder / name)
-    assert describe_absent(files.absent) == f"{folder}/empty is empty; {folder}/folder can't be read: Is a directory"
+    assert (
+        describe_absent(files.absent)
+        == f"{folder}/empty is empty; {folder}/folder can't be read: Is a directory"
+    )
     assert describe_absent({Path("a"): "is not there", Path("b"): "is not there"}) == "a, b are not there"
 
 
