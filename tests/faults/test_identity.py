@@ -80,7 +80,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.start("kafka")
         for role in ("normalize", "aggregate", "query"):
             world.start(role)
-        world.wait_ready(90)
+        world.wait_ready()
         assert world.processes["api"] is api
         assert api.poll() is None
         send(world, "spring", 40)
@@ -228,12 +228,27 @@ def test_at_home_too_a_lost_key_is_not_made_again(stack: World) -> None:
     send(stack, "restored", 10)
 
 
+def erase(stack: Stack, who: str) -> None:
+    done = stack.run("erase", who, "--org", "acme")
+    assert done.returncode == 0, done.stdout
+
+
+def unnamed(stack: Stack) -> int:
+    """Recipients that were erased; -1: it isn't known yet."""
+    answer = stack.get("/api/v1/campaigns/spring/recipients", key=stack.key(), limit="500")
+    if answer.status_code != 200 or len(answer.json()["items"]) != 40:
+        return -1
+    return [item["recipient"] for item in answer.json()["items"]].count(None)
+
+
 @pytest.mark.long
 def test_a_lost_secret(tmp_path: Path) -> None:
     """As docs/operate.md says it: what webhooks are stored is counted under a new secret."""
     with Stack(tmp_path / "stack", PARTITIONS="2") as stack:
         stack.start_all()
         send(stack, "spring", 40)
+        erase(stack, "p0@example.com")
+        stack.wait_for(lambda: unnamed(stack) == 1, 60, "the erasure")
         at: str = stack.installation()
         for role in ROLES:
             stack.stop(role)
@@ -254,6 +269,9 @@ def test_a_lost_secret(tmp_path: Path) -> None:
         done = stack.run("renormalize", "--from", "30d")
         assert done.returncode == 0, done.stdout
         stack.wait_for(lambda: stack.summary("spring").get("sent") == 40, 60, "what was stored")
+        stack.wait_for(lambda: unnamed(stack) == 0, 60, "the erasure is gone")
+        erase(stack, "p0@example.com")
+        stack.wait_for(lambda: unnamed(stack) == 1, 60, "it was asked for again")
         send(stack, "summer", 10)
         assert codes(stack) == {role: set() for role in ROLES}
 
