@@ -396,8 +396,8 @@ class Publisher:
         elif (needed := withheld.withheld.needed) is not None:
             self._conditions.set(
                 WITHHELD,
-                f"partition {partition} is counted again and was published up to offset {needed} before: readers keep "
-                "those numbers until this database is as far; nothing is to be done",
+                f"partition {partition} is counted again, and reports show its numbers up to offset {needed} already: "
+                "until its database is there, they keep those and are stale. It ends by itself; nothing is to be done",
                 partition=partition,
                 reason="a part of the numbers is counted again",
                 progress=withheld.database.next_offset / needed,
@@ -405,9 +405,11 @@ class Publisher:
         else:
             self._conditions.set(
                 WITHHELD,
-                f"partition {partition}: Redis has numbers of a newer copy of its database (generation "
-                f"{withheld.withheld.generation}, this one has {withheld.database.generation}); if it is "
-                "still this worker's in a minute, the worker starts again and takes it over",
+                f"partition {partition}: reports show the numbers of a newer copy of its database (generation "
+                f"{withheld.withheld.generation}, this worker's has {withheld.database.generation}), so this worker "
+                "publishes nothing of it, and reports are stale. It ends by itself: if the partition is still this "
+                "worker's in a minute, the worker starts again and takes it over. If it comes back, look whether a "
+                "second worker counts on a copied data folder",
                 partition=partition,
                 reason="a part of the numbers is counted by another copy of its database",
             )

@@ -7,6 +7,8 @@ Rules:
   that is removed, rotated or loses a scope ends or narrows the sessions made with it, at the next request.
 - What a cookie authenticates must come from our own pages: any request that names another origin is refused, and one
   that changes something must prove its origin (browsers send `Sec-Fetch-Site` or `Origin` with all of these).
+- Where a key's file is not on this host nobody can say whose an unknown key is: 503 rather than 401, which clients take
+  for an end.
 - 401 who are you, 403 not with this key. Another organisation's campaign is not found here: `api.reports` looks up
   names in the principal's organisation only.
 """
@@ -27,7 +29,7 @@ from starlette.routing import BaseRoute
 from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import FORM, NOBODY, TOO_LARGE, ApiRoute, Operation
-from app.errors import RejectRequest
+from app.errors import RejectRequest, TryLater
 from app.organisations import ApiKey
 from app.shapes_operations import Session, SignIn
 
@@ -35,6 +37,9 @@ COOKIE: Final = "reports_session"
 SESSION_S: Final = 7 * 86_400
 """A week: a dashboard on a wall survives the weekend, a forgotten browser doesn't survive the month."""
 MAX_KEY_BYTES: Final = 512
+ABSENT_S: Final = 30
+"""A person has to bring the file."""
+_ABSENT: Final = "a key's file is missing on this host, and this may be that key: try again"
 MAX_FORM_BYTES: Final = 4_096
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -61,7 +66,8 @@ _decode_session = msgspec.msgpack.Decoder(_Session).decode
 
 
 def authenticate(connection: HTTPConnection, context: Context, needed_scope: str) -> Principal:
-    """The caller. Raises RejectRequest 401 (nobody we know), 403 (without the scope, or from a foreign page)."""
+    """The caller. Raises RejectRequest 401 (nobody we know), 403 (without the scope, or from a foreign page), and
+    TryLater where a key is not on this host."""
     key = authenticated_key(connection, context, needed_scope)
     return Principal(key.org, key.name, key.scopes)
 
@@ -90,7 +96,7 @@ def _key_of(connection: HTTPConnection, context: Context) -> ApiKey:
         secret = credential.strip().encode("latin-1")
         key = _find_key(context, secret) if scheme.lower() == "bearer" else None
         if key is None:
-            raise RejectRequest(401, "unauthorized", "unknown key")
+            raise _unknown_key(context)
         return key
     cookie = connection.cookies.get(COOKIE)
     if cookie is None:
@@ -108,6 +114,12 @@ def _find_key(context: Context, secret: bytes) -> ApiKey | None:
     return context.organisations.find_key(secret)
 
 
+def _unknown_key(context: Context) -> RejectRequest | TryLater:
+    if context.organisations.lacks_keys():
+        return TryLater(ABSENT_S, _ABSENT)
+    return RejectRequest(401, "unauthorized", "unknown key")
+
+
 def _session_key(context: Context) -> bytes:
     return hmac.digest(context.secret, b"campaign-reports session v1", "sha256")
 
@@ -121,6 +133,8 @@ def key_of_fingerprint(context: Context, org: str, name: str, fingerprint: bytes
     organisation = context.organisations.by_id.get(org)
     for key in organisation.keys if organisation is not None else ():
         if key.name == name:
+            if key.absent:
+                raise TryLater(ABSENT_S, _ABSENT)
             return key if hmac.compare_digest(fingerprint_of(context, key), fingerprint) else None
     return None
 
@@ -184,7 +198,7 @@ async def sign_in(request: Request) -> Response:
         check_origin(request, context, proof=True)
     key = _find_key(context, (await _form_key(request)).encode("utf-8", "surrogatepass"))
     if key is None:
-        raise RejectRequest(401, "unauthorized", "unknown key")
+        raise _unknown_key(context)
     organisation = context.organisations.by_id[key.org]
     response = json_response(
         {

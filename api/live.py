@@ -144,7 +144,7 @@ def still_allowed(request: Request, context: Context, scope: str, org: str) -> C
     def check() -> bool:
         try:
             return authenticate(request, context, scope).org == org
-        except RejectRequest:
+        except (RejectRequest, TryLater):
             return False
 
     return check
@@ -154,7 +154,7 @@ async def _watcher(request: Request, context: Context) -> tuple[Viewer, Callable
     """Who wants to watch, and what says whether they still may."""
     if TICKET in request.scope:
         ticket = await taken(request, context)
-        return Viewer(ticket.org, ticket.campaign, shared=False), lambda: ticket.holds(context)
+        return Viewer(ticket.org, ticket.campaign, shared=False), lambda: ticket.still_holds(context)
     viewer = viewer_of(request, context)
 
     def allowed() -> bool:

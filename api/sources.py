@@ -97,7 +97,11 @@ def verification_of(source: Source) -> list[str]:
     """By what a request of this source is let in, any of them; empty: by nothing (`insecure`)."""
     if source.insecure:
         return []
-    found = [name for name in ("secrets", "basic", "bearer", "topics") if getattr(source, name)]
+    found = [
+        name
+        for name in ("secrets", "basic", "bearer", "topics")
+        if getattr(source, name) or name in source.absent
+    ]
     return found if found or source.esp != "generic" else ["api_key"]
 
 

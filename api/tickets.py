@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from hashlib import blake2b
@@ -33,7 +34,7 @@ from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import ApiRoute, Operation
 from api.paths import CAMPAIGN, CAMPAIGNS
-from app.errors import RejectRequest
+from app.errors import RejectRequest, TryLater
 from app.shapes_operations import LiveTicket
 from app.times import utc_text
 
@@ -56,9 +57,14 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
 
     def holds(self, context: Context) -> bool:
-        """Whether its key is still there and may read."""
+        """Whether its key is still there and may read. Raises TryLater where that can't be said for now."""
         key = key_of_fingerprint(context, self.org, self.key_name, self.fingerprint)
         return key is not None and "read" in key.scopes
+
+    def still_holds(self, context: Context) -> bool:
+        with contextlib.suppress(TryLater):
+            return self.holds(context)
+        return False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -90,7 +90,8 @@ class Ticks:
             try:
                 epoch = await self._views.epoch()
                 if epoch != self._epoch:
-                    if self._epoch is not None:
+                    # Its end changes too, where a topic is counted for the first time or another one.
+                    if self._epoch is not None and epoch[:-8] != self._epoch[:-8]:
                         log.warning("Redis was emptied or restarted: views start a new epoch")
                     self._epoch = epoch
                     self._moved(None)

@@ -3,8 +3,8 @@
 The order, each step only after the one before it:
 1. the size that the request names (413), the source (404, one text for every reason)
 2. the body, within its bounds (413; 408, or 429 where the ESP would take that for an end)
-3. the signature over the raw bytes (401), with the certificate where there is one (403 for a stranger's, before it is
-   fetched); what asks for a confirmation is confirmed, and not stored
+3. the source's keys are on this host (503, 429), the signature over the raw bytes (401), with the certificate where
+   there is one (403 for a stranger's, before it is fetched); what asks for a confirmation is confirmed, and not stored
 4. the encoding: known (415), and not a bomb (413); data that are broken are stored, since no retry mends them
 5. the source's own limit (429, 503): only who can sign uses it up
 6. a signature that vouches for one body only was not used for another one (406)
@@ -96,6 +96,8 @@ class WebhookEndpoint:
             metrics.webhook_seconds.labels(source.esp).observe(time.perf_counter() - started)
 
     async def _take(self, context: Context, source: Source, esp: Esp, scope: Scope, body: bytes) -> None:
+        if source.absent:
+            raise TryLater(esp.busy.retry_after_s, "this host lacks a key of this address, try again")
         await _verify(context, source, esp, scope, body)
         if esp.confirmation is not None:
             confirmation = esp.confirmation(source, body)

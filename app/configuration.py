@@ -59,9 +59,9 @@ def _without_secrets(organisation: Organisation) -> Organisation:
     replace = msgspec.structs.replace
     return replace(
         organisation,
-        keys=tuple(replace(key, secret=b"") for key in organisation.keys),
+        keys=tuple(replace(key, secret=b"", absent=False) for key in organisation.keys),
         sources={
-            name: replace(source, secrets=(), basic=(), bearer=())
+            name: replace(source, secrets=(), basic=(), bearer=(), absent=())
             for name, source in organisation.sources.items()
         },
     )

@@ -84,14 +84,21 @@ def decide(host: Host, identity: Identity | None, evidence: Evidence | None = No
     return Decision.OTHER_KEYS if evidence.foreign else Decision.ADOPT
 
 
+_FROM_ELSEWHERE: Final = "copy the file secret from another host's data folder, or from a backup,"
+_KEYS: Final = ". This host also needs the key files that its reports.toml names below {keys}, from there"
+_NOWHERE: Final = (
+    ". Where no copy of the secret is left, the numbers can't be continued: docs/operate.md, `A lost secret`, says "
+    "what can be had again"
+)
+
 REFUSALS: Final[dict[Decision, str]] = {
     Decision.NO_SECRET: (
-        "this host has no secret, and Kafka at {kafka} holds {installation}: set REPORTS_SECRET to its secret, or copy "
-        "the file secret from another host's data folder, or from a backup, to {file}; the folder keys beside it too"
+        "this host has no secret, and Kafka at {kafka} holds {installation}: set REPORTS_SECRET to its secret, or "
+        f"{_FROM_ELSEWHERE} to {{file}}{_KEYS}{_NOWHERE}"
     ),
     Decision.OTHER_SECRET: (
-        "{source} is not the secret of {installation} in Kafka at {kafka}: set REPORTS_SECRET to its secret, or copy "
-        "the file secret from another host's data folder, or from a backup, to {file}{unset}"
+        "{source} is not the secret of {installation} in Kafka at {kafka}: set REPORTS_SECRET to its secret, or "
+        f"{_FROM_ELSEWHERE} to {{file}}{{unset}}{_KEYS}{_NOWHERE}"
     ),
     Decision.OTHER_PARTITIONS: (
         "REPORTS_PARTITIONS is {partitions}, but {installation} in Kafka at {kafka} was made with {made_partitions}: "
@@ -99,7 +106,7 @@ REFUSALS: Final[dict[Decision, str]] = {
     ),
     Decision.UNPROVEN: (
         "this host has no secret, and topic facts in Kafka at {kafka} holds facts that were keyed by one: set "
-        "REPORTS_SECRET to it, or copy the file secret from the data folder of the host that counted them to {file}"
+        f"REPORTS_SECRET to it, or {_FROM_ELSEWHERE} to {{file}}{_KEYS}{_NOWHERE}"
     ),
     Decision.OTHER_DATABASES: (
         "the databases in {databases} were made with another secret than {source}: restore that secret (set "
@@ -113,8 +120,7 @@ REFUSALS: Final[dict[Decision, str]] = {
     ),
     Decision.OTHER_KEYS: (
         "{source} is not what the facts in Kafka at {kafka} were keyed by ({foreign} of {looked_at} have keys of "
-        "another secret): set REPORTS_SECRET to that, or copy the file secret from the data folder of the host that "
-        "counted them to {file}{unset}"
+        f"another secret): set REPORTS_SECRET to that, or {_FROM_ELSEWHERE} to {{file}}{{unset}}{_KEYS}{_NOWHERE}"
     ),
 }
 """What is wrong and the way out, in one line. `cli.identity` fills in the names."""

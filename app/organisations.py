@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -34,11 +35,17 @@ SecretResolver = Callable[[str], bytes]
 """Gives the secret behind a reference; raises LookupError whose text says for a person what is missing."""
 
 
+class AbsentSecret(LookupError):
+    """Not on this host for now: no fault of the file. What needs it is marked `absent`, and lets nobody in."""
+
+
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     org: str
     secret: bytes
     scopes: frozenset[str]
+    absent: bool = False
+    """Its secret is not on this host: it is nobody's, and who comes with it is told to come again."""
 
     def __repr__(self) -> str:
         return f"ApiKey(name={self.name!r}, org={self.org!r}, secret=***, scopes={sorted(self.scopes)})"
@@ -70,6 +77,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     insecure: bool = False
     rate_limit: int = 0
     """Webhooks a second that one API process takes of it; 0: as many as come."""
+    absent: tuple[str, ...] = ()
+    """Which of `secrets`, `basic` and `bearer` are not all on this host: then nothing of it is taken."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {len(getattr(self, name))}" for name in ("secrets", "basic", "bearer"))
@@ -100,11 +109,27 @@ class Organisations(msgspec.Struct, frozen=True):
     def find_key(self, secret: bytes) -> ApiKey | None:
         """The API key with this secret; every key is compared, each in constant time."""
         found = None
-        for organisation in self.by_id.values():
-            for key in organisation.keys:
-                if hmac.compare_digest(key.secret, secret):
-                    found = key
+        for key in self._keys():
+            if not key.absent and hmac.compare_digest(key.secret, secret):
+                found = key
         return found
+
+    def lacks_keys(self) -> bool:
+        """Whether the secret of an API key is absent: then nobody can say whose an unknown one is."""
+        return any(key.absent for key in self._keys())
+
+    def waiting(self) -> list[str]:
+        """The sources and API keys that can't be used without absent secrets, by their places in the file."""
+        return [
+            *(f"orgs.{source.org}.sources.{source.name}" for source in self._sources() if source.absent),
+            *(f"orgs.{key.org}.keys.{key.name}" for key in self._keys() if key.absent),
+        ]
+
+    def _sources(self) -> Iterator[Source]:
+        return chain.from_iterable(one.sources.values() for one in self.by_id.values())
+
+    def _keys(self) -> Iterator[ApiKey]:
+        return chain.from_iterable(one.keys for one in self.by_id.values())
 
     def find_source(self, org: str, name: str) -> Source | None:
         organisation = self.by_id.get(org)
@@ -125,6 +150,8 @@ def parse_organisations(
     for org, table in top.tables("orgs"):
         by_id[org] = _organisation(org, table, resolve_secret, esps)
         for key in by_id[org].keys:
+            if key.absent:
+                continue
             where = f"orgs.{org}.keys.{key.name}"
             if other := owners.get(key.secret):
                 raise ConfigError(f"{where}.secret", f"is the same as that of {other}")
@@ -193,30 +220,27 @@ def _api_key(org: str, name: str, table: Table, resolve_secret: SecretResolver) 
     reference = table.text("secret", "")
     if not reference:
         raise ConfigError(f"{table.path}.secret", "is missing")
-    return ApiKey(
-        name=name,
-        org=org,
-        secret=_secret(f"{table.path}.secret", reference, resolve_secret),
-        scopes=frozenset(scopes),
-    )
+    secret = _secret(f"{table.path}.secret", reference, resolve_secret)
+    return ApiKey(name=name, org=org, secret=secret or b"", scopes=frozenset(scopes), absent=secret is None)
 
 
 def _source(
     org: str, name: str, table: Table, resolve_secret: SecretResolver, esps: Collection[str]
 ) -> Source:
-    table.known(*(field for field in Source.__struct_fields__ if field not in ("org", "name")))
+    table.known(*(field for field in Source.__struct_fields__ if field not in ("org", "name", "absent")))
+    absent: list[str] = []
     source = Source(
         org=org,
         name=name,
         esp=_esp(table, esps),
-        secrets=_secrets(table, "secrets", resolve_secret),
+        secrets=_secrets(table, "secrets", resolve_secret, absent),
         campaign=_templates(table),
         default_campaign=table.text("default_campaign", "unassigned"),
         variant_prefix=table.text("variant_prefix", "ab_"),
         strip_query=table.texts("strip_query"),
         hidden_links=_hidden_links(table),
-        basic=_secrets(table, "basic", resolve_secret),
-        bearer=_secrets(table, "bearer", resolve_secret),
+        basic=_secrets(table, "basic", resolve_secret, absent),
+        bearer=_secrets(table, "bearer", resolve_secret, absent),
         topics=table.texts("topics"),
         sns_sha1=table.flag("sns_sha1"),
         postal_sha1=table.flag("postal_sha1"),
@@ -224,8 +248,9 @@ def _source(
         insecure=table.flag("insecure"),
         rate_limit=table.whole("rate_limit", 0, MAX_RATE_LIMIT),
     )
+    source = msgspec.structs.replace(source, absent=tuple(absent))
     by_topic = source.esp == "amazon_ses" and bool(source.topics)
-    verified = bool(source.secrets or source.basic or source.bearer)
+    verified = bool(source.secrets or source.basic or source.bearer or source.absent)
     if source.insecure and verified:
         raise ConfigError(
             f"{table.path}.insecure", "contradicts the secrets of this source: keep one of them"
@@ -275,18 +300,25 @@ def _hidden_links(table: Table) -> tuple[str, ...]:
     return patterns
 
 
-def _secrets(table: Table, name: str, resolve_secret: SecretResolver) -> tuple[bytes, ...]:
-    return tuple(
+def _secrets(table: Table, name: str, resolve_secret: SecretResolver, absent: list[str]) -> tuple[bytes, ...]:
+    """Those that are there; `absent` gets the name where one isn't."""
+    found = [
         _secret(f"{table.path}.{name}[{number}]", reference, resolve_secret)
         for number, reference in enumerate(table.texts(name))
-    )
+    ]
+    if None in found:
+        absent.append(name)
+    return tuple(secret for secret in found if secret is not None)
 
 
-def _secret(where: str, reference: str, resolve_secret: SecretResolver) -> bytes:
+def _secret(where: str, reference: str, resolve_secret: SecretResolver) -> bytes | None:
+    """None: it is absent."""
     if not reference.startswith(SECRET_SCHEMES):
         raise ConfigError(where, 'a secret is never in the file itself: write "env:NAME" or "file:PATH"')
     try:
         secret = resolve_secret(reference)
+    except AbsentSecret:
+        return None
     except LookupError as error:
         raise ConfigError(where, str(error.args[0])) from None
     if not secret:

@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
 @click.command()
 def command() -> None:
     """Take webhooks and answer reports."""
-    configuration = begin_role()
+    configuration = begin_role(needs_keys=True)
     with listen(configuration.settings) as sock:
         raise_file_limit()
         uvloop.run(serve(configuration, sock))

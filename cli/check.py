@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from app.errors import ConfigError
 from app.organisations import Organisations
-from app.settings import Settings, settings_from
-from cli.config import (
-    ConfigFile,
-    Missing,
-    SecretResolver,
-    ensure_data_folder,
-    load_configuration,
-    load_settings,
-    parse_toml,
-    read_file,
-    read_organisations,
-)
+from app.settings import Settings
+from cli.complaints import complaint, complaints
+from cli.config import ConfigFile, ensure_data_folder, load_configuration, read_file
 from tables.places import Places, default_geoip, open_places
 
 
@@ -52,7 +42,7 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
         file: ConfigFile | ConfigError = read_file(path)
     except ConfigError as error:
         file = error
-    wrong = list(dict.fromkeys(_complaints(environ, file)))
+    wrong = list(dict.fromkeys(complaints(environ, file)))
     if isinstance(file, ConfigError):
         return wrong, [], ""
     try:
@@ -61,56 +51,6 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
     return wrong, list(_warnings(settings, organisations)), _summary(path, settings, organisations)
-
-
-def _complaints(environ: Mapping[str, str], file: ConfigFile | ConfigError) -> Iterator[str]:
-    """Every wrong part of the configuration: a loader stops at the first, so each part is loaded by itself."""
-    for variable in environ:
-        yield from _complaint(partial(settings_from, {variable: environ[variable]}, {}))
-    if isinstance(file, ConfigError):
-        yield str(file)
-        return
-    try:
-        document = parse_toml(file)
-        table = document.get("settings", {})
-        if isinstance(table, dict):
-            for name in table:
-                yield from _complaint(partial(settings_from, {}, {name: table[name]}))
-        settings = load_settings(environ, file=file)
-    except ConfigError as error:
-        yield str(error)
-        return
-    resolver = SecretResolver(environ, settings, Missing.PRETEND)
-    for part in _parts(document):
-        yield from _complaint(partial(read_organisations, part, resolver))
-
-
-def _parts(document: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """The document without organisations; each of them alone; each of their keys and sources alone; all together."""
-    yield {name: value for name, value in document.items() if name != "orgs"}
-    organisations = document.get("orgs")
-    if isinstance(organisations, dict):
-        for org, table in organisations.items():
-            if not isinstance(table, dict):
-                yield {"orgs": {org: table}}
-                continue
-            yield {
-                "orgs": {
-                    org: {name: value for name, value in table.items() if name not in ("keys", "sources")}
-                }
-            }
-            for group in ("keys", "sources"):
-                members = table.get(group, {})
-                if isinstance(members, dict):
-                    yield from ({"orgs": {org: {group: {name: members[name]}}}} for name in members)
-    yield dict(document)
-
-
-def _complaint(load: Callable[[], object]) -> Iterator[str]:
-    try:
-        load()
-    except ConfigError as error:
-        yield str(error)
 
 
 def _wrong(settings: Settings) -> Iterator[str]:
@@ -125,7 +65,7 @@ def _wrong(settings: Settings) -> Iterator[str]:
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
     if settings.geoip:
-        yield from _complaint(lambda: Places(settings.geoip).close())
+        yield from complaint(lambda: Places(settings.geoip).close())
 
 
 def _warnings(settings: Settings, organisations: Organisations) -> Iterator[str]:

@@ -3,25 +3,17 @@
 Rules:
 - `env:NAME` is a variable of the environment. `file:PATH` is a file, relative to the folder of reports.toml, without
   the white space at its ends; `{data}` at the start of PATH stands for the data folder.
-- A file `{data}/keys/NAME` that isn't there is made with a random secret (hexadecimal, so that it is base64 too:
-  Resend's are), `{data}/keys/NAME.basic` as `webhook:` and a random password. `{data}/keys/NAME.pub` is
-  made as an ECDSA P-256 public key (base64 of its SubjectPublicKeyInfo, as SendGrid shows it), `NAME.rsa.pub` as an RSA
-  one (Postal's), the private half beside it as `NAME.key` or `NAME.rsa.key` (PEM), for the traffic of `reports demo`
-  and `reports load`. Only in that folder, and only by a role whose data folder made the installation (`Missing`): on
-  any other host the keys would be others than those of the senders. Any other missing file is an error.
+- A file `{data}/keys/NAME` that isn't there is made, or what needs it waits (`cli.keys`). Any other file or variable
+  that is missing is an error.
 - The installation's secret is `REPORTS_SECRET` or stands in `{data}/secret`; `cli.identity` makes and fills it in.
-- What is made has mode 0600 and appears at once (a link), so that roles that start together agree on it.
 """
 
 from __future__ import annotations
 
-import base64
-import logging
 import os
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,20 +23,11 @@ from app.errors import ConfigError
 from app.esps import ESPS
 from app.organisations import Organisations, parse_organisations
 from app.settings import PREFIX, Settings, settings_from
-
-log = logging.getLogger("reports.config")
+from cli.keys import FOLDER, KeyFiles, Missing, describe_absent
 
 DATA_MARK = "{data}/"
 SECRET_FILE = "secret"  # noqa: S105
-
-
-class Missing(Enum):
-    """What becomes of a key file of the data folder that is named and isn't there."""
-
-    PRETEND = "pretend"
-    """It is made up for this call only, and nothing is written: for who needs to know all but the secrets."""
-    REFUSE = "refuse"
-    MAKE = "make"
+COPY_KEYS = "copy them from a host that has them, or from a backup"
 
 
 class ConfigFile(NamedTuple):
@@ -65,9 +48,33 @@ def load_configuration(
     `file`: taken as if it stood in the place of the one that the settings name. Raises ConfigError, one line that
     names the setting.
     """
+    lenient = Missing.LEAVE_OUT if missing is Missing.REFUSE else missing
+    settings, organisations, absent = load_with_keys(environ, missing=lenient, file=file)
+    if missing is Missing.REFUSE:
+        refuse_absent(absent)
+    return settings, organisations
+
+
+def load_with_keys(
+    environ: Mapping[str, str] | None = None,
+    *,
+    missing: Missing,
+    file: ConfigFile | None = None,
+    held: dict[Path, bytes] | None = None,
+) -> tuple[Settings, Organisations, dict[Path, str]]:
+    """The same, and the key files that can't be read → why not. `held`: `KeyFiles`."""
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
-    return settings, read_organisations(document, SecretResolver(environ, settings, missing))
+    keys = KeyFiles(settings.data, missing, held)
+    organisations = read_organisations(document, SecretResolver(environ, settings, keys))
+    keys.keep_list()
+    return settings, organisations, keys.absent
+
+
+def refuse_absent(absent: Mapping[Path, str]) -> None:
+    """Raises ConfigError where key files are absent."""
+    if absent:
+        raise ConfigError(f"{PREFIX}DATA", f"{describe_absent(absent)}: {COPY_KEYS}")
 
 
 def read_organisations(
@@ -77,7 +84,8 @@ def read_organisations(
     organisations = parse_organisations(document, resolve_secret, ESPS)
     for organisation in organisations.by_id.values():
         for source in organisation.sources.values():
-            ESPS[source.esp].check(source)
+            if not source.absent:
+                ESPS[source.esp].check(source)
     return organisations
 
 
@@ -96,7 +104,18 @@ def load_for_settings(
     """
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
-    resolver = SecretResolver(environ, settings, Missing.PRETEND)
+    return settings, judge_organisations(document, environ, settings, with_secrets=False)
+
+
+def judge_organisations(
+    document: Mapping[str, object], environ: Mapping[str, str], settings: Settings, *, with_secrets: bool
+) -> bool:
+    """Raises ConfigError where something is wrong. Gives whether all could be judged: `with_secrets` False, those that
+    are not on this host are no fault, but then the others are not checked to be keys."""
+    resolver = SecretResolver(environ, settings, KeyFiles(settings.data, Missing.PRETEND))
+    if with_secrets:
+        read_organisations(document, resolver)
+        return True
     absent: list[str] = []
 
     def resolve(reference: str) -> bytes:
@@ -109,7 +128,7 @@ def load_for_settings(
     parse_organisations(document, resolve, ESPS)
     if not absent:
         read_organisations(document, resolver)
-    return settings, not absent
+    return not absent
 
 
 def _load(environ: Mapping[str, str], file: ConfigFile | None) -> tuple[Settings, dict[str, object]]:
@@ -179,13 +198,13 @@ def _reason(error: Exception) -> str:
 
 
 class SecretResolver:
-    """Gives the bytes behind `env:…` and `file:…`; LookupError says what is missing."""
+    """Gives the bytes behind `env:…` and `file:…`; LookupError says what is missing, AbsentSecret what to leave out."""
 
-    def __init__(self, environ: Mapping[str, str], settings: Settings, missing: Missing) -> None:
+    def __init__(self, environ: Mapping[str, str], settings: Settings, keys: KeyFiles) -> None:
         self._environ = environ
         self._folder = settings.config.parent
         self._data = settings.data
-        self._missing = missing
+        self._keys = keys
 
     def __call__(self, reference: str) -> bytes:
         scheme, _, rest = reference.partition(":")
@@ -199,73 +218,11 @@ class SecretResolver:
     def _file(self, name: str) -> bytes:
         folder = self._data if name.startswith(DATA_MARK) else self._folder
         path = folder / name.removeprefix(DATA_MARK)
+        if path.parent == self._data / FOLDER:
+            return self._keys.read(path)
         try:
             return path.read_bytes().strip()
         except (FileNotFoundError, NotADirectoryError):
-            if path.parent != self._data / "keys":
-                raise LookupError(f"the file {path} is not there") from None
+            raise LookupError(f"the file {path} is not there") from None
         except OSError as error:
             raise LookupError(f"the file {path} can't be read: {_reason(error)}") from None
-        if self._missing is Missing.REFUSE:
-            raise LookupError(
-                f"the file {path} is not there, and only the host that made the installation makes it: copy it from "
-                "there, or name the secret as env:… or another file"
-            )
-        return _made_key(path, self._missing is Missing.MAKE)
-
-
-def _made_key(path: Path, make: bool) -> bytes:
-    if path.suffix != ".pub":
-        user = "webhook:" if path.suffix == ".basic" else ""
-        return _made_once(path, lambda: f"{user}{secrets.token_hex(24)}".encode(), make)
-    # Imported here: only the very first start needs it.
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-    def new_private() -> bytes:
-        is_rsa = path.name.endswith(".rsa.pub")
-        key = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
-        return key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-
-    pem = _made_once(path.with_suffix(".key"), new_private, make)
-    try:
-        private = serialization.load_pem_private_key(pem, None)
-    except ValueError:
-        raise LookupError(
-            f"{path.with_suffix('.key')} is no private key: delete it, or put {path} there"
-        ) from None
-    public = private.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return _made_once(path, lambda: base64.b64encode(public), make)
-
-
-def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
-    """What the file holds; if it isn't there, `new()`, written with mode 0600. The first of several writers wins."""
-    try:
-        if not path.exists():
-            if not make:
-                return new()
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-            try:
-                with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(new() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(draft, path)
-                log.warning("the key %s was not there and is made now", path)
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink(missing_ok=True)
-        made = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be made or read: {_reason(error)}") from None
-    if not made:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} is empty")
-    return made

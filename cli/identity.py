@@ -2,14 +2,15 @@
 
 What is decided stands in `app.identity`. The recipe of making one, each step only after the one before it:
 1. Under the lock of the data folder: topic `installation` is read, and is empty; this host may make the installation.
-2. Its id goes to `<data>/installation.new` and a secret, where there is none, to `<data>/secret.new`: on the disk.
+2. Its id goes to `<data>/installation.new`, a secret, where there is none, to `<data>/secret.new`, and the begin of the
+   list of key files (`cli.keys`) to `<data>/keys.made.new`: on the disk.
 3. The identity is appended, and the topic read back. Only the first one there counts.
-4. Ours: the files lose their `.new`. Another host's: both are removed, and this host is one that comes second.
+4. Ours: the files lose their `.new`. Another host's: they are removed, and this host is one that comes second.
 A crash anywhere in between is made up for by the next start, which goes on with the files that it finds.
 
 Rules:
 - Only a proven mismatch is a StateError. While Kafka doesn't answer, a role waits and says so; a command has a limit.
-- `<data>/installation` says that this data folder made or adopted the installation: only there may keys be made.
+- `<data>/installation` says that this data folder made or adopted the installation: only there are keys made, once.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from app.settings import PREFIX, Settings
 from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
-from cli.config import SECRET_FILE, Missing, ensure_data_folder, stored_secret
+from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
+from cli.keys import FOLDER, ID_FILE, LIST_FILE, Missing, list_header
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
 from tables.origin import databases_in, look_at_facts, topic_ids
 
 log = logging.getLogger("reports.identity")
 
-ID_FILE: Final = "installation"
 PROPOSED: Final = ".new"
 COMMAND_WAIT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
@@ -63,7 +64,7 @@ class Identified(NamedTuple):
     @property
     def missing(self) -> Missing:
         """What becomes of key files that are named and not there."""
-        return Missing.MAKE if self.home else Missing.REFUSE
+        return Missing.MAKE if self.home else Missing.LEAVE_OUT
 
 
 def identify(
@@ -161,6 +162,9 @@ def _make_or_adopt(
         partitions=settings.partitions,
         at_ms=time.time_ns() // 1_000_000,
     )
+    # What was adopted is older than lists: its keys are where they are, and none is made.
+    if decision is Decision.MAKE and not (settings.data / LIST_FILE).exists():
+        _proposed(settings.data / LIST_FILE, list_header(identity.id))
     topic.append(identity)
     installation = topic.read()
     if installation is None:
@@ -215,6 +219,7 @@ def _check(
             kafka=settings.kafka,
             installation=made,
             file=file,
+            keys=settings.data / FOLDER,
             source=source,
             unset=f", and unset {PREFIX}SECRET" if settings.secret else "",
             partitions=settings.partitions,
@@ -257,7 +262,8 @@ def _settle(data: Path, identity: Identity) -> None:
     """What was proposed becomes the file where it is the installation's, and goes where it isn't."""
     for name, is_its in (
         (SECRET_FILE, lambda text: secret_fingerprint(text.encode()) == identity.secret),
-        (ID_FILE, lambda text: text == identity.id),
+        (LIST_FILE, lambda text: text == list_header(identity.id)),
+        (ID_FILE, lambda text: text == identity.id),  # last: with it and without a list no key is made
     ):
         proposed = data / (name + PROPOSED)
         text = _read(proposed)

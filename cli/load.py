@@ -17,7 +17,6 @@ import click
 import msgspec
 
 from cli.addresses import read_address
-from cli.config import Missing
 from cli.progress import Progress
 from cli.role_configuration import configuration_beside
 from cli.traffic import plans
@@ -97,7 +96,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def command(**values: object) -> int:
     """Send realistic traffic through the webhooks and resend until it is accepted."""
     options = msgspec.convert(values, Options)
-    settings, organisations = configuration_beside(missing=Missing.REFUSE)
+    settings, organisations = configuration_beside(needs_keys=True)
     orgs = access_of(settings, organisations, options.orgs, options.esp)
     address = read_address(settings.data, "http") or settings.http
     base_url = options.base_url or (address if "://" in address else f"http://{address}")

@@ -5,6 +5,7 @@ Rules:
 - What was accepted is kept in `<data>/run/accepted.toml`, so that a role that starts while the file is bad goes on with
   what it had. There is no secret in it: the file only names them. A data folder that has none refuses to start.
 - A role that uses the settings only may lack secrets of organisations; where it does, its copy is one of its own.
+- A key file that is not there is no fault of the file: what needs it waits, and API processes say so (`keys_missing`).
 - A refused file is the condition `configuration_refused`. Settings hold until the process ends: `restart_needed` names
   those that have changed.
 """
@@ -15,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,16 +25,19 @@ from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import PREFIX, Settings, settings_from
 from cli import hangup
+from cli.complaints import complaints
 from cli.config import (
+    COPY_KEYS,
     ConfigFile,
-    Missing,
     config_path,
-    load_configuration,
     load_for_settings,
+    load_with_keys,
     parse_toml,
     read_file,
+    refuse_absent,
 )
 from cli.identity import Identified
+from cli.keys import LIST_FILE, Missing, describe_absent
 from cli.logs import set_up_logging
 from tables.conditions import Conditions
 
@@ -41,6 +45,7 @@ log = logging.getLogger("reports.configuration")
 
 ACCEPTED = "accepted.toml"
 ACCEPTED_SETTINGS = "accepted-settings.toml"
+MAX_NAMED = 20
 
 Follow = Callable[[Conditions, Callable[[Organisations], None]], Awaitable[None]]
 """`RoleConfiguration.follow`."""
@@ -55,13 +60,18 @@ class RoleConfiguration:
         *,
         only_settings: bool = False,
         keep: bool = True,
-        missing: Missing = Missing.PRETEND,
+        needs_keys: bool = False,
     ) -> None:
-        """Raises ConfigError. `keep`: whether what is accepted is copied."""
+        """Raises ConfigError. `keep`: whether what is accepted is copied. `needs_keys`: whether this process says which
+        key files are not there."""
         self._environ = os.environ if environ is None else environ
         self._only_settings = only_settings
         self._keep = keep
-        self._missing = missing
+        self._needs_keys = needs_keys
+        self._missing = Missing.LEAVE_OUT
+        self._held: dict[Path, bytes] = {}
+        self.absent: dict[Path, str] = {}
+        """Key files that can't be read → why not."""
         self.refusal: str | None = None
         """What is wrong with the file, where this process doesn't run on it."""
         self.settings, self.organisations = self._begin()
@@ -73,7 +83,7 @@ class RoleConfiguration:
             return self._accept(path)
         except ConfigError as error:
             found = self._of_copy(path, error)
-            self.refusal = str(error)
+            self.refusal = self._all_that_is_wrong(path, error)
             return found
 
     def settle(self, found: Identified) -> Settings:
@@ -95,7 +105,20 @@ class RoleConfiguration:
         if self._only_settings:
             settings, whole = load_for_settings(self._environ, file=file)
             return settings, Organisations(), whole
-        return *load_configuration(self._environ, missing=self._missing, file=file), True
+        settings, organisations, self.absent = load_with_keys(
+            self._environ, missing=self._missing, file=file, held=self._held
+        )
+        return settings, organisations, True
+
+    def _all_that_is_wrong(self, path: Path, first: ConfigError) -> str:
+        try:
+            file: ConfigFile | ConfigError = read_file(path)
+        except ConfigError as error:
+            file = error
+        every = dict.fromkeys(
+            [str(first), *complaints(self._environ, file, with_secrets=not self._only_settings)]
+        )
+        return _some(list(every), "; ")
 
     def _of_copy(self, path: Path, refused: ConfigError) -> tuple[Settings, Organisations]:
         """What was accepted last. Raises the refusal where there is nothing, or where that is no good either."""
@@ -124,13 +147,18 @@ class RoleConfiguration:
 
     def read_again(self) -> None:
         """Takes over what the file says now, or says why not (`refusal`)."""
+        path = config_path(self._environ)
         try:
-            self.settings, self.organisations = self._accept(config_path(self._environ))
+            self.settings, self.organisations = self._accept(path)
         except ConfigError as error:
-            self.refusal = str(error)
+            self.refusal = self._all_that_is_wrong(path, error)
             return
         self.refusal = None
-        log.info("configuration read anew: %d organisations", len(self.organisations.by_id))
+        if self._only_settings:
+            log.info("configuration read again: this role uses its settings only")
+        else:
+            count = len(self.organisations.by_id)
+            log.info("configuration read again: %d organisation%s", count, "" if count == 1 else "s")
 
     def changed_settings(self) -> list[str]:
         """Names of the settings that are others than this process runs with."""
@@ -144,9 +172,11 @@ class RoleConfiguration:
         else:
             conditions.set(
                 "configuration_refused",
-                f"{path} is refused, and this process goes on with the last configuration that was accepted: "
-                f"{self.refusal}. Put it right (`reports check` says all that is wrong), then send SIGHUP",
+                f"{path} is refused as a whole, and this process goes on with what it accepted before"
+                f"{self._copy_named()}: {self.refusal}. Correct it (`reports check` says whether it is right), "
+                "then send SIGHUP",
             )
+        self._say_absent(conditions)
         if changed := self.changed_settings():
             conditions.set(
                 "restart_needed",
@@ -156,10 +186,37 @@ class RoleConfiguration:
         else:
             conditions.clear("restart_needed")
 
+    def _copy_named(self) -> str:
+        run = self._first.data / "run"
+        names = (ACCEPTED, ACCEPTED_SETTINGS) if self._only_settings else (ACCEPTED,)
+        return next((f" ({run / name})" for name in names if (run / name).exists()), "")
 
-def begin_role(*, only_settings: bool = False) -> RoleConfiguration:
+    def _say_absent(self, conditions: Conditions) -> None:
+        if not (self._needs_keys and self.absent):
+            conditions.clear("keys_missing")
+            return
+        unless_lost = (
+            f". No other key is made in its place, since the senders have this one; where it is lost for good, remove "
+            f"its line from {self._first.data / LIST_FILE}, send SIGHUP and give the senders the new one"
+            if self._missing is Missing.MAKE
+            else ""
+        )
+        waiting = self.organisations.waiting()
+        follows = (
+            f"what comes for {_some(waiting)} is told to come again"
+            if waiting
+            else "this process goes on with those that it has read before, and after its next start it won't"
+        )
+        conditions.set(
+            "keys_missing",
+            f"key files that {self._first.config} names can't be used on this host: {describe_absent(self.absent)}. "
+            f"Meanwhile {follows}. The way out: {COPY_KEYS}, then send SIGHUP{unless_lost}",
+        )
+
+
+def begin_role(*, only_settings: bool = False, needs_keys: bool = False) -> RoleConfiguration:
     """The configuration and the log of a role. Raises ConfigError."""
-    configuration = RoleConfiguration(only_settings=only_settings)
+    configuration = RoleConfiguration(only_settings=only_settings, needs_keys=needs_keys)
     set_up_logging(configuration.settings.log_level)
     if configuration.refusal is not None:
         log.error("starting with the last configuration that was accepted, since %s", configuration.refusal)
@@ -172,10 +229,12 @@ def settings_beside(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def configuration_beside(
-    environ: Mapping[str, str] | None = None, *, missing: Missing = Missing.PRETEND
+    environ: Mapping[str, str] | None = None, *, needs_keys: bool = False
 ) -> tuple[Settings, Organisations]:
-    """The same with the organisations."""
-    configuration = _said(RoleConfiguration(environ, keep=False, missing=missing))
+    """The same with the organisations. Raises ConfigError too where `needs_keys` and a key file is not there."""
+    configuration = _said(RoleConfiguration(environ, keep=False))
+    if needs_keys:
+        refuse_absent(configuration.absent)
     return configuration.settings, configuration.organisations
 
 
@@ -186,6 +245,11 @@ def _said(configuration: RoleConfiguration) -> RoleConfiguration:
             err=True,
         )
     return configuration
+
+
+def _some(names: Sequence[str], between: str = ", ") -> str:
+    more = [f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else []
+    return between.join([*names[:MAX_NAMED], *more])
 
 
 def _data_folder(environ: Mapping[str, str], path: Path) -> Path:

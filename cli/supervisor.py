@@ -84,6 +84,9 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         """The living process of each role, by its name."""
+        self.refused: dict[str, str] = {}
+        """Roles that refused to start when they were tried last → the line with which they said why."""
+        self._last_line: dict[str, str] = {}
         self._say = say
         # A role prints into a pipe; without this its lines would come in blocks.
         self._environ = (dict(os.environ) if environ is None else environ) | {"PYTHONUNBUFFERED": "1"}
@@ -146,7 +149,12 @@ class Supervisor:
                 self._status = CONFIG_STATUS
                 self.stop()
                 return
-            refusals = refusals + 1 if status in (CONFIG_STATUS, STATE_STATUS) else 0
+            if status in (CONFIG_STATUS, STATE_STATUS):
+                refusals += 1
+                self.refused[role.name] = self._last_line.get(role.name, "").removeprefix("reports: ")
+            else:
+                refusals = 0
+                self.refused.pop(role.name, None)
             ended = f"{role.name} ended ({_described(status)})"
             if refusals < REFUSALS:
                 wait_s, backoff_s = backoff_s, min(backoff_s * 2, BACKOFF_MAX_S)
@@ -209,9 +217,11 @@ class Supervisor:
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > LINE_MAX_BYTES:
                     lines, rest = [*lines, rest], b""
-                for line in lines:
-                    self._say(name, _plain(line))
+                for line in [_plain(line) for line in lines]:
+                    self._last_line[name] = line
+                    self._say(name, line)
             if rest:
+                self._last_line[name] = _plain(rest)
                 self._say(name, _plain(rest))
         finally:
             transport.close()

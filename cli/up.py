@@ -29,14 +29,22 @@ from app.organisations import Organisations
 from app.settings import PREFIX, Settings
 from cli import hangup
 from cli.addresses import read_address, withdraw_address
-from cli.config import Missing, ensure_data_folder, load_configuration
+from cli.config import ensure_data_folder, load_configuration
+from cli.keys import Missing
 from cli.role_configuration import configuration_beside
 from cli.supervisor import Role, Supervisor, reports_role
 
 POLL_S = 0.1
 REMIND_S = 15.0
 REQUEST_TIMEOUT_S = 2.0
+MAX_ANSWER_BYTES = 16 * 1024
 TRAFFIC = ["load", "--rate", "50", "--forever"]
+
+
+class ErrorBody(msgspec.Struct):
+    """Of an answer that is no 200."""
+
+    message: str
 
 
 @click.command()
@@ -147,27 +155,29 @@ async def _greet(settings: Settings, teller: Teller, supervisor: Supervisor, tra
     """Tell how the start goes, then where the page is; then let the traffic begin."""
     awaited = [server for server in ("kafka", "redis") if not getattr(settings, server)]
     remind_at = time.monotonic() + REMIND_S
-    while not await is_ready(settings):
+    while (problem := await why_not_ready(settings)) is not None:
         for server in [server for server in awaited if read_address(settings.data, server)]:
             teller.say("reports", f"{server} is there")
             awaited.remove(server)
         if time.monotonic() > remind_at:
-            teller.say("reports", f"still waiting for {' and '.join(awaited) or 'the API to be ready'}")
+            what = " and ".join(awaited) or "the API to be ready"
+            reasons = [f"{role} is refused: {line}" for role, line in supervisor.refused.items()]
+            teller.say("reports", f"still waiting for {what}: {'; '.join([problem, *reasons])}")
             remind_at += REMIND_S
         await asyncio.sleep(POLL_S)
     base = page_address(settings)
     teller.say("reports", f"the page is live: {base}/")
     # Only now: at the first start it is the roles who make the keys.
     with contextlib.suppress(ConfigError):  # changed since, and wrong: the roles say so
-        if link := sign_in_link(base, load_configuration(missing=Missing.REFUSE)[1]):
+        if link := sign_in_link(base, load_configuration(missing=Missing.LEAVE_OUT)[1]):
             teller.say("reports", f"sign in with:     {link}")
     teller.say("reports", "Ctrl-C ends all")
     if traffic:
         supervisor.add(reports_role("load", "load", TRAFFIC))
 
 
-async def is_ready(settings: Settings) -> bool:
-    """Whether `GET /readyz` answers 200."""
+async def why_not_ready(settings: Settings) -> str | None:
+    """What `GET /readyz` says is missing; None: it answers 200."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http_host, settings.http_host)  # noqa: S104
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
@@ -176,11 +186,17 @@ async def is_ready(settings: Settings) -> bool:
                 writer.write(
                     f"GET /readyz HTTP/1.1\r\nHost: {settings.http}\r\nConnection: close\r\n\r\n".encode()
                 )
-                return b" 200 " in await reader.readline()
+                answer = await reader.read(MAX_ANSWER_BYTES)
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
-        return False
+    except (OSError, TimeoutError) as error:
+        what = error.strerror or "no answer in time"
+        return f"nothing answers at {settings.http} ({what})"
+    if b" 200 " in answer.partition(b"\r\n")[0]:
+        return None
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=ErrorBody).message
+    return "the API gives no answer to /readyz"
 
 
 def page_address(settings: Settings) -> str:
@@ -195,7 +211,7 @@ def sign_in_link(base: str, organisations: Organisations) -> str:
     """A link that signs in with the first key that may read; empty if there is none."""
     for organisation in organisations.by_id.values():
         for key in organisation.keys:
-            if "read" in key.scopes:
+            if "read" in key.scopes and not key.absent:
                 return f"{base}/#key={quote(key.secret, safe='')}"
     return ""
 

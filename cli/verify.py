@@ -21,8 +21,9 @@ from app.errors import TryLater
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import FACTS
-from cli.config import Missing, load_configuration
+from cli.config import load_configuration
 from cli.identity import identify
+from cli.keys import Missing
 from cli.progress import Progress
 from cli.streams import Position, Streams
 from cli.verifier import erasures, stored

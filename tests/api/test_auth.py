@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from api.auth import COOKIE, SESSION_S
+from app.organisations import Organisations
 from tests.api.serving import ORGANISATIONS, Api, bearer, serving
 
 PATH = "/api/v1/campaigns/spring/summary"
@@ -196,3 +197,32 @@ async def test_every_answer_has_the_headers(api: Api) -> None:
         assert answer.headers["content-security-policy"].startswith("default-src 'self';")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def without_its_file(name: str) -> Organisations:
+    """`acme` whose key `name` is not on this host."""
+    acme = ORGANISATIONS.by_id["acme"]
+    keys = tuple(
+        msgspec.structs.replace(key, secret=b"", absent=True) if key.name == name else key
+        for key in acme.keys
+    )
+    return Organisations({**ORGANISATIONS.by_id, "acme": msgspec.structs.replace(acme, keys=keys)})
+
+
+async def test_where_a_key_is_not_on_this_host_nobody_is_sent_away_for_good(api: Api) -> None:
+    assert (await sign_in(api)).status_code == 200
+    ticket = (await api.http.post("/api/v1/campaigns/spring/live/tickets", headers=bearer())).json()["ticket"]
+    api.context.organisations = without_its_file("dashboard")
+    for key in ("acme-read", "anybody's"):
+        for answer in (await api.get(PATH, key), await sign_in(api, key)):
+            assert (answer.status_code, answer.json()["error"]) == (503, "try_later")
+            assert int(answer.headers["retry-after"]) > 0
+    assert (await api.http.get(PATH)).status_code == 503, "its session"
+    assert (await api.http.get(f"/api/v1/campaigns/spring/live?ticket={ticket}")).status_code == 503
+    assert (await api.get(PATH, "acme-all")).status_code == 200, "the others"
+    api.context.organisations = ORGANISATIONS
+    assert (await api.http.get(PATH)).status_code == 200
+    assert (await api.get(PATH, "anybody's")).status_code == 401
+    api.context.organisations = without_its_file("dashboard")
+    api.http.cookies.clear()
+    assert (await api.http.get(PATH)).status_code == 401, "who shows no key at all"

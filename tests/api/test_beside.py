@@ -30,8 +30,9 @@ from tables.conditions import Conditions
 from tables.dead_letters import DeadLetters
 from tables.redis_client import redis_client
 from tables.redis_clock import RedisClock, keep_time
+from tables.views import ViewReader
 from tests.api.reading import reading
-from tests.api.serving import ORGANISATIONS, PARTITIONS, SECRET, serving
+from tests.api.serving import ORGANISATIONS, PARTITIONS, SECRET, Worker, serving
 from tests.support.kafka import fresh_topics
 from tests.support.processes import wait_until
 
@@ -249,3 +250,33 @@ async def test_a_producer_that_closes_tells_those_who_wait() -> None:
         await producer.send("webhooks", b"x", [])
     await producer.close()
     assert "producer" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_only_an_emptied_redis_is_called_so(redis_db: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The first topic that is counted moves the epoch too."""
+    redis = redis_client(redis_db)
+    moves: list[object] = []
+    views = ViewReader(redis, PARTITIONS)
+    ticks = Ticks(redis, views, moves.append, dict)
+    task = asyncio.create_task(ticks.poll())
+
+    async def moved(times: int) -> None:
+        while len(moves) < times:
+            ticks.ask()
+            await asyncio.sleep(0.01)
+
+    try:
+        async with asyncio.timeout(20):
+            await moved(1)
+            worker = Worker(redis)
+            await worker.ready()
+            await worker.publish("spring", sent=1)
+            await moved(2)
+            assert "emptied" not in caplog.text
+            await redis.flushdb()
+            await moved(3)
+            assert "Redis was emptied or restarted" in caplog.text
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await redis.aclose()

@@ -53,6 +53,8 @@ SOURCES = (
     Source(org="acme", name="mark", esp="postmark", bearer=(b"old", "geheim=&ü".encode())),
     Source(org="acme", name="gun", esp="mailgun", secrets=(MAILGUN_KEY,)),
     Source(org="acme", name="gun2", esp="mailgun", secrets=(MAILGUN_KEY,)),
+    Source(org="acme", name="away", esp="mailgun", secrets=(MAILGUN_KEY,), absent=("basic",)),
+    Source(org="acme", name="away2", esp="brevo", absent=("basic",)),
     Source(org="acme", name="ses", esp="amazon_ses", topics=(TOPIC,)),
     Source(org="acme", name="open", esp="amazon_ses", insecure=True),
 )
@@ -380,3 +382,21 @@ async def test_no_webhook_of_any_esp_makes_us_connect_to_anybody(monkeypatch: py
                 assert await api.post(source.name, raw) in (200, 401, 403)
     await redis.aclose()
     assert connections.refused == []
+
+
+# Keys that are not on this host
+
+
+async def test_a_source_whose_keys_are_not_all_here_is_told_to_come_again() -> None:
+    """Rightly signed or not: nothing is stored, and no ESP takes it for an end."""
+    async with running() as api:
+        for name, raw, status in (
+            ("away", mailgun("f" * 50), 503),
+            ("away", b"{}", 503),
+            ("away2", b"{}", 429),  # Brevo throws away what is answered 5xx
+        ):
+            answer = await api.http.post(f"/webhooks/acme/{name}", content=raw)
+            assert (answer.status_code, answer.json()["error"]) == (status, "try_later")
+            assert int(answer.headers["retry-after"]) > 0
+        assert api.storing.stored == []
+        assert await api.post("mark", b"{}", {"Authorization": "Bearer old"}) == 200, "the others go on"

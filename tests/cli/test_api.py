@@ -153,7 +153,7 @@ def test_configuration_is_read_anew_and_a_bad_one_refused(process: Process) -> N
         assert status("acme-read") == 200
         process.config.write_text(CONFIG.replace("ACME_KEY", "OTHER_KEY"))
         process.process.send_signal(signal.SIGHUP)
-        process.wait_for_log("configuration read anew")
+        process.wait_for_log("configuration read again")
         assert (status("acme-read"), status("another-key")) == (401, 200)
 
 

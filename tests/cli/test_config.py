@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings
-from cli.config import Missing, ensure_data_folder, load_settings, stored_secret
+from cli.config import ensure_data_folder, load_settings, stored_secret
 from cli.config import load_configuration as load
+from cli.keys import Missing
 from tests.support.processes import CONFIG, ROOT, environment
 
 
@@ -49,6 +50,7 @@ def test_the_example_works_as_it_is(tmp_path: Path) -> None:
     assert (settings.data, settings.secret) == (tmp_path, b"")
     assert make(environment(tmp_path)) == (settings, organisations)
     assert load(environment(tmp_path), missing=Missing.REFUSE) == (settings, organisations)
+    assert load(environment(tmp_path), missing=Missing.LEAVE_OUT) == (settings, organisations)
     for path in (tmp_path / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == [
@@ -110,10 +112,11 @@ def test_roles_that_start_together_agree(tmp_path: Path) -> None:
 
 def test_without_make_nothing_is_written(tmp_path: Path) -> None:
     load(environment(tmp_path / "var"))
-    with pytest.raises(
-        ConfigError, match=r"orgs\.acme\.sources.*keys/.* is not there, .* copy it from there"
-    ):
+    with pytest.raises(ConfigError, match="copy them from a host that has them") as told:
         load(environment(tmp_path / "var"), missing=Missing.REFUSE)
+    for name in ("dashboard", "loader", "news.pub", "offers.basic", "product", "receipts"):
+        assert f"{tmp_path}/var/keys/{name}" in str(told.value)
+    assert load(environment(tmp_path / "var"), missing=Missing.LEAVE_OUT)[1].lacks_keys()
     load_settings(environment(tmp_path / "var"))
     assert list(tmp_path.iterdir()) == []
 

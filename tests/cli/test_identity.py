@@ -19,8 +19,8 @@ from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION
 from cli import identity
-from cli.config import Missing
 from cli.identity import Identified, identify
+from cli.keys import Missing
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
 from tables.installation import InstallationLog
@@ -96,7 +96,7 @@ def test_a_new_cluster_is_this_hosts_and_stays_so(host: Callable[..., Settings])
     assert first.identity.secret == keys.secret_fingerprint(first.settings.secret)
     assert len(first.settings.secret) == 64
     assert (first.settings.data / "secret").stat().st_mode & 0o777 == 0o600
-    assert set(files(first.settings)) == {"secret", "installation"}
+    assert set(files(first.settings)) == {"secret", "installation", "keys.made"}
     again = identify(host("a"))
     assert (again.new, again.home, again.identity, again.settings) == (
         False,
@@ -119,6 +119,7 @@ def test_a_second_host_without_the_secret_is_refused_and_leaves_nothing(
         StateError, match=f"no secret.* installation {first.identity.id}, made 20.*copy the file"
     ) as told:
         identify(second)
+    assert str(second.data / "keys") in str(told.value) and "A lost secret" in str(told.value)
     assert str(second.data / "secret") in str(told.value)
     assert files(second) == {}
     assert records(first.settings) == before
@@ -126,7 +127,7 @@ def test_a_second_host_without_the_secret_is_refused_and_leaves_nothing(
     shutil.copy(first.settings.data / "secret", second.data / "secret")
     found = identify(second)
     assert (found.identity, found.new, found.home) == (first.identity, False, False)
-    assert found.missing is Missing.REFUSE
+    assert found.missing is Missing.LEAVE_OUT
     assert identify(host("c", first.settings.secret)).identity == first.identity
     assert files(host("c")) == {}
 
@@ -188,7 +189,7 @@ def test_of_two_hosts_that_begin_together_one_makes_the_installation(
     assert isinstance(won, Identified) and won.new and won.home
     assert f"installation {won.identity.id}" in str(ends[loser])
     assert files(host(loser)) == {}
-    assert set(files(host(winner))) == {"secret", "installation"}
+    assert set(files(host(winner))) == {"secret", "installation", "keys.made"}
 
 
 def test_roles_of_one_host_that_begin_together_agree(host: Callable[..., Settings]) -> None:
@@ -225,7 +226,7 @@ def test_a_start_that_is_cut_short_is_made_up_for(
     found = identify(host("a"))
     assert found.home
     assert found.new is not stored
-    assert set(files(host("a"))) == {"secret", "installation"}
+    assert set(files(host("a"))) == {"secret", "installation", "keys.made"}
 
 
 def test_a_cluster_from_before_is_adopted_by_its_databases_only(host: Callable[..., Settings]) -> None:

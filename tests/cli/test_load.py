@@ -33,7 +33,8 @@ from app.source_rules import rules_of
 from app.topics import Webhook
 from app.user_agents import look_up_agent
 from app.verdicts import VERDICT_NAMES, own_verdict
-from cli.config import Missing, load_configuration
+from cli.config import load_configuration
+from cli.keys import Missing
 from cli.traffic import plans, poison, world
 from cli.traffic.client import Address, Connection, post_until_accepted
 from cli.traffic.esps import WRITERS

@@ -253,6 +253,102 @@ async def test_each_hangup_is_answered(world: World, hangups: None) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_all_that_is_wrong_is_said_and_what_holds_meanwhile(world: World, hangups: None) -> None:
+    bad = ORG.format(name="Acme") + BAD_ORG.replace("orgs.acme", "orgs.b") + "[orgs.c]\ntimezone = 'Mars'\n"
+    world.write(ORG.format(name="Acme"))
+    world.start()
+    world.write("[settings]\npartitions = 'many'\n" + bad)
+    del world.environ["ACME_KEY"]
+    conditions = Conditions()
+    task = asyncio.create_task(world.start(only_settings=True).follow(conditions, lambda _: None))
+    await until(lambda: conditions.has("configuration_refused"), "the condition")
+    message = conditions.current()[0].message
+    for part in (
+        "settings.partitions",
+        "goes on with what it accepted before",
+        str(world.data / "run" / ACCEPTED),
+    ):
+        assert part in message
+    world.write(bad)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: "orgs.c.timezone" in conditions.current()[0].message, "the other one")
+    message = conditions.current()[0].message
+    assert "orgs.b.colour" in message and message.count("orgs.c.timezone") == 1
+    assert "ACME_KEY" not in message, "this role needs no secret"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+KEYS = (
+    ORG.format(name="Acme").replace("env:ACME_KEY", "file:{data}/keys/k")
+    + '[orgs.acme.sources.news]\nesp = "brevo"\nbasic = ["file:{data}/keys/news.basic"]\n'
+)
+
+
+async def test_a_key_file_that_is_lost_is_told_and_held_until_the_end(world: World, hangups: None) -> None:
+    world.write(KEYS)
+    keys = world.data / "keys"
+    keys.mkdir(parents=True)
+    (keys / "k").write_text("secret\n")
+    (keys / "news.basic").write_text("webhook:password\n")
+
+    def start() -> RoleConfiguration:
+        return RoleConfiguration(world.environ, needs_keys=True)
+
+    configuration, conditions = start(), Conditions()
+    taken: list[Organisations] = []
+    hangup.expect("api")
+    task = asyncio.create_task(configuration.follow(conditions, taken.append))
+    await asyncio.sleep(0)
+    assert conditions.current() == ()
+    (keys / "news.basic").unlink()
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: len(taken) == 1, "the file is taken")
+    source = taken[0].find_source("acme", "news")
+    assert source is not None and (source.basic, source.absent) == ((b"webhook:password",), ())
+    (told,) = conditions.current()
+    assert told.code == "keys_missing" and f"{keys}/news.basic is not there" in told.message
+    assert "after its next start it won't" in told.message
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    (keys / "k").unlink()
+    again, conditions = start(), Conditions()
+    assert again.refusal is None, "it is no fault of the file"
+    task = asyncio.create_task(again.follow(conditions, taken.append))
+    await until(lambda: conditions.has("keys_missing"), "the condition")
+    message = conditions.current()[0].message
+    for part in (
+        f"{keys}/k",
+        f"{keys}/news.basic",
+        "orgs.acme.sources.news",
+        "orgs.acme.keys.k",
+        "copy them",
+    ):
+        assert part in message
+    (keys / "news.basic").write_text("webhook:password\n")
+    (keys / "k").write_text("secret\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: not conditions.has("keys_missing"), "its end")
+    assert taken[-1].waiting() == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("organisations", "only_settings", "said"),
+    [(1, False, "1 organisation"), (2, False, "2 organisations"), (1, True, "its settings only")],
+)
+def test_what_was_read_again_is_said_rightly(
+    world: World, caplog: pytest.LogCaptureFixture, organisations: int, only_settings: bool, said: str
+) -> None:
+    caplog.set_level("INFO")
+    world.write("".join(f"[orgs.o{number}]\n" for number in range(organisations)))
+    world.start(only_settings=only_settings).read_again()
+    (line,) = (one.message for one in caplog.records if "read again" in one.message)
+    assert line.endswith(said)
+
+
 async def test_a_start_on_the_last_good_one_says_so_at_once(world: World, hangups: None) -> None:
     world.write(ORG.format(name="Acme"))
     world.start()
@@ -277,7 +373,7 @@ async def test_a_hangup_at_any_moment_of_a_start_ends_no_role(
 
         def heeded() -> bool:
             supervisor.reload()
-            return any("configuration read anew" in line for line in heard.of("query"))
+            return any("configuration read again" in line for line in heard.of("query"))
 
         await until(heeded, "a role that heeds it", 60)
     assert not any("ended" in line for line in heard.of("reports")), heard.lines

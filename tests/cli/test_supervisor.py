@@ -131,6 +131,7 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
     roles = [shell("api", "api", SLEEPER), shell("bad", "worker", script)]
     async with running(roles, heard) as (supervisor, _):
         await until(lambda: len(heard.of("bad")) == 3, "three refusals")
+        await until(lambda: supervisor.refused == {"bad": "restore that secret"}, "who asks is told")
         began = time.monotonic()
         await until(lambda: len(heard.of("bad")) == 6, "three more")
         assert time.monotonic() - began > 0.6

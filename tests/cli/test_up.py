@@ -11,8 +11,9 @@ import pytest
 from app.errors import ConfigError, StateError
 from app.organisations import ApiKey, Organisation, Organisations
 from app.settings import Settings
-from cli.supervisor import STAGES
-from cli.up import is_ready, only_one, page_address, roles_of, run_up, sign_in_link, with_http_port
+from cli import up
+from cli.supervisor import STAGES, Supervisor
+from cli.up import only_one, page_address, roles_of, run_up, sign_in_link, why_not_ready, with_http_port
 
 
 def test_own_servers_only_where_none_are_set() -> None:
@@ -64,9 +65,12 @@ def test_the_page_and_its_sign_in_link() -> None:
     assert page_address(Settings(http="0.0.0.0:81")) == "http://127.0.0.1:81"
     assert page_address(Settings(http="[::1]:81")) == "http://[::1]:81"
     assert page_address(Settings(public_url="https://r.example")) == "https://r.example"
-    keys = tuple(
-        ApiKey(name=scope, org="a", secret=f"{scope}/ü".encode(), scopes=frozenset({scope}))
-        for scope in ("ops", "read")
+    keys = (
+        ApiKey(name="absent", org="a", secret=b"", scopes=frozenset({"read"}), absent=True),
+        *(
+            ApiKey(name=scope, org="a", secret=f"{scope}/ü".encode(), scopes=frozenset({scope}))
+            for scope in ("ops", "read")
+        ),
     )
     organisations = Organisations({"a": Organisation(id="a", name="A", timezone="UTC", keys=keys)})
     assert sign_in_link("http://h", organisations) == "http://h/#key=read%2F%C3%BC"
@@ -75,9 +79,17 @@ def test_the_page_and_its_sign_in_link() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [(b"HTTP/1.1 200 OK\r\n\r\n", True), (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False), (b"", False)],
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", None),
+        (
+            b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"error":"not_ready","message":"Kafka does not answer"}',
+            "Kafka does not answer",
+        ),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "the API gives no answer to /readyz"),
+        (b"", "the API gives no answer to /readyz"),
+    ],
 )
-async def test_readiness(answer: bytes, expected: bool) -> None:
+async def test_readiness(answer: bytes, expected: str | None) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readline()
         assert asked == b"GET /readyz HTTP/1.1\r\n"
@@ -88,8 +100,28 @@ async def test_readiness(answer: bytes, expected: bool) -> None:
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
         settings = Settings(http=f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        assert await is_ready(settings) is expected
-    assert await is_ready(msgspec.structs.replace(settings, http="127.0.0.1:9")) is False
+        assert await why_not_ready(settings) == expected
+    nobody = await why_not_ready(msgspec.structs.replace(settings, http="127.0.0.1:9"))
+    assert nobody is not None and "nothing answers at 127.0.0.1:9" in nobody
+
+
+async def test_who_waits_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(up, "REMIND_S", 0.0)
+    settings = Settings(http="127.0.0.1:9", data=tmp_path, kafka="k:1", redis="redis://r:1/0")
+    supervisor = Supervisor([], lambda name, line: None)
+    supervisor.refused["normalize"] = "this host has no secret"
+    greeter = asyncio.create_task(up._greet(settings, up.Teller(), supervisor, False))
+    said = ""
+    async with asyncio.timeout(10):
+        while "still waiting" not in said:
+            await asyncio.sleep(0.01)
+            said += capsys.readouterr().out
+    greeter.cancel()
+    await asyncio.gather(greeter, return_exceptions=True)
+    for part in ("nothing answers at 127.0.0.1:9", "normalize is refused: this host has no secret"):
+        assert part in said
 
 
 def test_a_second_one_is_told_of_the_first_and_not_of_its_port(

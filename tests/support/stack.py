@@ -26,8 +26,9 @@ import redis
 
 from app.organisations import Organisations
 from app.settings import Settings
-from cli.config import Missing, load_configuration, load_settings, stored_secret
+from cli.config import load_configuration, load_settings, stored_secret
 from cli.identity import identify
+from cli.keys import Missing
 from tables.redis_names import sync_client
 from tests.support.processes import ROOT, children, wait_until
 

@@ -24,7 +24,8 @@ from app.summary import Count
 from app.timeline import timeline
 from app.topics import Webhook
 from app.user_agents import look_up_agent
-from cli.config import Missing, load_configuration
+from cli.config import load_configuration
+from cli.keys import Missing
 from cli.traffic import plans
 from cli.traffic.esps import WRITERS
 from cli.traffic.requests import Mixture, RequestMaker, Senders

@@ -3,9 +3,11 @@ import { byDay } from "../src/charts/by-day";
 import { lettersOf } from "../src/charts/countries";
 import { paths } from "../src/charts/sparkline";
 import { duration, percent } from "../src/format";
+import type { Worker } from "../src/api/operations";
 import { merged } from "../src/live/report";
 import { pauseMs } from "../src/live/stream";
 import { fileName } from "../src/parts/paper-buttons";
+import { told } from "../src/pages/operations/conditions";
 import { webAddress } from "../src/parts/text";
 import type { Report } from "../src/api/types";
 
@@ -66,4 +68,19 @@ test("a picture's name is one that every file system takes", () => {
   expect(fileName("spring 2026")).toBe("spring 2026-report.png");
   expect(fileName("../a\\b:\u202ec\n")).toBe("_a_b_c_-report.png");
   expect(fileName("...")).toBe("campaign-report.png");
+});
+
+test("what several processes say is wrong stands once, with all of them", () => {
+  const worker = (name: string, ...said: [message: string, since: string][]) =>
+    ({
+      worker: name, role: "api", host: "h",
+      conditions: said.map(([message, since]) => ({ code: "c", message, since, partition: null, progress: null, count: null, stale: false })),
+    }) as unknown as Worker;
+  const found = told([
+    worker("a", ["bad file", "2026-11-01T10:00:02Z"]),
+    worker("b", ["bad file", "2026-11-01T10:00:01Z"], ["another", "2026-11-01T10:00:03Z"]),
+  ]);
+  expect(found.map((one) => [one.condition.message, one.condition.since, one.by.map((by) => by.worker)])).toEqual([
+    ["bad file", "2026-11-01T10:00:01Z", ["a", "b"]], ["another", "2026-11-01T10:00:03Z", ["b"]],
+  ]);
 });

@@ -1,0 +1,199 @@
+"""The key files of the data folder, `{data}/keys/NAME`: made once, and never a second time in silence.
+
+Rules:
+- A file that isn't there is made with a random secret (hexadecimal, so that it is base64 too: Resend's are),
+  `NAME.basic` as `webhook:` and a random password. `NAME.pub` is made as an ECDSA P-256 public key (base64 of its
+  SubjectPublicKeyInfo, as SendGrid shows it), `NAME.rsa.pub` as an RSA one (Postal's), the private half beside it as
+  `NAME.key` or `NAME.rsa.key` (PEM), for the traffic of `reports demo` and `reports load`.
+- Only on the host that made the installation (on any other one the keys would be others than those of the senders),
+  and only a file that reports.toml has not named before: `<data>/keys.made` lists the names, a line each. One that is
+  listed and gone is not made, since an ESP or a client holds the other half. Who wants another one removes its line.
+- The making of an installation begins the list. An installation without one was made by an earlier version, or has
+  lost it: then no file is made, and what reports.toml names is listed.
+- A role leaves out what it can't read, says so (the condition `keys_missing`) and goes on with the rest. What a process
+  has read it keeps until it ends, also where the file is gone at a SIGHUP.
+- What is made has mode 0600 and appears at once (a link), so that roles that start together agree on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from app.errors import ConfigError
+from app.organisations import AbsentSecret
+from app.settings import PREFIX
+
+log = logging.getLogger("reports.config")
+
+FOLDER: Final = "keys"
+LIST_FILE: Final = "keys.made"
+ID_FILE: Final = "installation"
+"""Where it is there, this data folder has made an installation."""
+
+
+class Missing(Enum):
+    """What becomes of a key file of the data folder that is named and isn't there."""
+
+    PRETEND = "pretend"
+    """It is made up for this call only, and nothing is written: for who needs to know all but the secrets."""
+    REFUSE = "refuse"
+    LEAVE_OUT = "leave out"
+    """What needs it waits."""
+    MAKE = "make"
+    """It is made where its name is new, else left out."""
+
+
+class KeyFiles:
+    """The key files as one reading of reports.toml finds them."""
+
+    def __init__(self, data: Path, missing: Missing, held: dict[Path, bytes] | None = None) -> None:
+        """`held`: what this process has read before; it is kept up to date. Raises ConfigError."""
+        self.folder = data / FOLDER
+        self._missing = missing
+        self._held = {} if held is None else held
+        self._list = data / LIST_FILE
+        # Before any file is looked at: what another role makes meanwhile is then there, or not listed here.
+        self._listed = _listed(data) if missing is Missing.MAKE else None
+        self._named: dict[str, None] = {}
+        self.absent: dict[Path, str] = {}
+        """Which can't be read → why not."""
+
+    def read(self, path: Path) -> bytes:
+        """Raises AbsentSecret where it is to be left out, and ConfigError."""
+        self._named[path.name] = None
+        try:
+            content = path.read_bytes().strip()
+            if content or self._missing is Missing.PRETEND:
+                self._held[path] = content
+                return content
+            problem = "is empty"
+        except (FileNotFoundError, NotADirectoryError):
+            if self._missing is Missing.PRETEND:
+                return _made_key(path, make=False)
+            if self._listed is not None and path.name not in self._listed:
+                self._held[path] = _made_key(path, make=True)
+                return self._held[path]
+            problem = "is not there"
+        except OSError as error:
+            problem = f"can't be read: {error.strerror or error}"
+        self.absent[path] = problem
+        if path in self._held:
+            return self._held[path]
+        raise AbsentSecret(f"the file {path} {problem}")
+
+    def keep_list(self) -> None:
+        """All that was named is listed; once the whole file was found right."""
+        if self._missing is not Missing.MAKE:
+            return
+        new = [name for name in self._named if name not in (self._listed or ())]
+        try:
+            if self._listed is None:
+                _write_once(self._list, "\n".join(new).encode())
+            elif new:
+                self._list.parent.mkdir(parents=True, exist_ok=True)
+                with self._list.open("a") as file:  # one write, so that lines of several roles don't mix
+                    file.write("".join(f"{name}\n" for name in new))
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:
+            log.warning("%s can't be written: %s", self._list, error.strerror or error)
+
+
+def describe_absent(absent: Mapping[Path, str]) -> str:
+    """All of them, in one line: `a and b are not there, c is empty`."""
+    by_problem: dict[str, list[str]] = {}
+    for path, problem in absent.items():
+        by_problem.setdefault(problem, []).append(str(path))
+    return "; ".join(
+        f"{', '.join(paths)} {problem if len(paths) == 1 else problem.replace('is ', 'are ', 1)}"
+        for problem, paths in by_problem.items()
+    )
+
+
+def list_header(installation: str) -> str:
+    """The list's first line, as the making of an installation writes it."""
+    return f"# key files of installation {installation}: one that is listed and gone is not made again"
+
+
+def _listed(data: Path) -> frozenset[str] | None:
+    """The names that were there once; None: nobody knows."""
+    path = data / LIST_FILE
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return None if (data / ID_FILE).exists() else frozenset()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None
+    return frozenset(line.strip() for line in lines if not line.startswith("#"))
+
+
+def _made_key(path: Path, *, make: bool) -> bytes:
+    if path.suffix != ".pub":
+        user = "webhook:" if path.suffix == ".basic" else ""
+        return _made_once(path, lambda: f"{user}{secrets.token_hex(24)}".encode(), make)
+    # Imported here: only the very first start needs it.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    def new_private() -> bytes:
+        is_rsa = path.name.endswith(".rsa.pub")
+        key = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
+        return key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    pem = _made_once(path.with_suffix(".key"), new_private, make)
+    try:
+        private = serialization.load_pem_private_key(pem, None)
+    except ValueError:
+        raise LookupError(
+            f"{path.with_suffix('.key')} is no private key: delete it, or put {path} there"
+        ) from None
+    public = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return _made_once(path, lambda: base64.b64encode(public), make)
+
+
+def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
+    """What the file holds; if it isn't there, `new()`. The first of several writers wins."""
+    try:
+        if not path.exists():
+            if not make:
+                return new()
+            if _write_once(path, new()):
+                log.warning("made the key file %s, which reports.toml names for the first time", path)
+        made = path.read_bytes().strip()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be made or read: {reason}") from None
+    if not made:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} is empty")
+    return made
+
+
+def _write_once(path: Path, content: bytes) -> bool:
+    """False: it is there already. For this user only, whole, and on the disk. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+            return True
+    finally:
+        draft.unlink(missing_ok=True)
+    return False
