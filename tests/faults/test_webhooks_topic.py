@@ -1,4 +1,4 @@
-"""Topic `webhooks` deleted under running roles and traffic: it is named, made again by itself, and what was accepted and
+"""Topic `webhooks` deleted under running roles and traffic: it is named and made again by itself, what was accepted and
 not read is named as lost. Following what is said leads back to a report that is right."""
 
 from __future__ import annotations
