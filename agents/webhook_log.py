@@ -354,8 +354,11 @@ class WebhookLog:
         now_ms = time.time_ns() // 1_000_000
         for one in lost:
             log.warning("webhooks were lost before they were read: %s", one.words())
-            if not any(one.same(other) for other in known):
-                self._installation.append(msgspec.structs.replace(one, at_ms=now_ms, above=above))
+        new = [one for one in lost if not any(one.same(other) for other in known)]
+        if new:
+            self._installation.append_together(
+                [msgspec.structs.replace(one, at_ms=now_ms, above=above) for one in new]
+            )
 
     def _ends(self, partitions: Collection[int], committed: Mapping[int, int]) -> dict[int, LogEnds]:
         for _ in range(END_TRIES):

@@ -85,8 +85,8 @@ class Producer:
             "socket.nagle.disable": True,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1_000,
-            # A topic made anew (tests, a wiped cluster) is found again within seconds.
-            "topic.metadata.refresh.interval.ms": 30_000,
+            # A topic that was recreated, or got partitions that it lacked, is found within seconds.
+            "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._loop = asyncio.get_running_loop()
         self._answer_within_s = answer_within_s

@@ -202,6 +202,33 @@ async def test_a_recreated_topic(site: Site) -> None:
         assert [one.lost for one in site.lost()[8:]] == [None] * 8, "nobody knows: it is said all the same"
 
 
+async def test_what_is_found_together_is_written_in_one_batch(site: Site) -> None:
+    """Each record has every database of `facts` opened once more, which costs readers a generation: who looks between
+    two of them did it again for the next one."""
+    site.post(*EVERY)
+    site.commit(1, *EVERY)
+    site.trim_webhooks(*EVERY, before=4)
+    async with reading(site):
+        assert len(site.lost()) == 8
+    consumer = Consumer({**client_settings(site.kafka, "test"), "group.id": "test"})
+    consumer.assign([TopicPartition(INSTALLATION, 0, 0)])
+    stored: dict[bytes, int] = {}
+
+    def all_there() -> bool:
+        stored.update(messages_of(consumer))
+        return sum(b"lost_webhooks" in value for value in stored) == 8
+
+    wait_until(all_there, 20, "the records")
+    consumer.close()
+    assert len({at_ms for value, at_ms in stored.items() if b"lost_webhooks" in value}) == 1
+
+
+def messages_of(consumer: Consumer) -> dict[bytes, int]:
+    """Value → when it was appended: the same for all records of a batch."""
+    found = consumer.consume(100, 0.2)
+    return {one.value() or b"": one.timestamp()[1] for one in found if one.error() is None}
+
+
 async def test_retention_overtakes_a_worker(site: Site) -> None:
     async with reading(site) as worker:
         site.post(0, 1, 2, count=10)

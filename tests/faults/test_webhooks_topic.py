@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tests.faults.test_advice import conditions, opened, told
 from tests.support.kafka import delete_topics
+from tests.support.processes import wait_until
 from tests.support.stack import Stack
 
 ROLES = ("api", "normalize", "aggregate")
@@ -44,7 +46,10 @@ class Sender(threading.Thread):
 
     def resend(self) -> None:
         for number in self.taken:
-            assert self._stack.post_events(opened(number, 1)).status_code == 200
+            wait_until(partial(self._takes, number), 30, "it is taken")
+
+    def _takes(self, number: int) -> bool:
+        return self._stack.post_events(opened(number, 1)).status_code == 200
 
 
 @pytest.mark.long
