@@ -30,7 +30,7 @@ from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings, kafka_words
-from tables.missing_topics import is_missing, missing, needed, partitions_there
+from tables.missing_topics import missing, needed, partitions_there
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
@@ -40,6 +40,8 @@ from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
+MISSING_S: Final = 0.5
+"""How long it may take to find why something else failed."""
 TOPIC_S: Final = 2.0
 """How often Kafka is asked which topics are the current ones."""
 NOTE_S: Final = 10.0
@@ -193,11 +195,13 @@ class LogPositions:
         return redis_words(error, self._redis_url)
 
     def missing(self, error: Exception) -> str:
-        """Which topics are not there, or not with all partitions, where that is what the error means; else empty."""
-        if not isinstance(error, KafkaException) or not is_missing(error):
-            return ""
-        with contextlib.suppress(KafkaException):
-            return missing(partitions_there(self._admin, ASK_S), self._needed)
+        """Which topics are not there, or not with all partitions, where that is why Kafka gave the error; else empty.
+
+        For a partition that isn't there librdkafka asks until its time is up.
+        """
+        if isinstance(error, KafkaException):
+            with contextlib.suppress(KafkaException):
+                return missing(partitions_there(self._admin, MISSING_S), self._needed)
         return ""
 
     def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:

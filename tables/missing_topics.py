@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from app.topics import DEAD, FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS
@@ -14,17 +13,6 @@ WAY_OUT: Final = (
     "Every role makes what is missing when it starts, and a running normalize starts again for that: see that one "
     "runs, and what its log says"
 )
-_CODES: Final = (
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-)
-
-
-def is_missing(error: BaseException) -> bool:
-    """Whether Kafka's answer is that it has no such topic or partition."""
-    cause = error.args[0] if error.args else None
-    return isinstance(cause, KafkaError) and cause.code() in _CODES
 
 
 def needed(partitions: int = 1) -> dict[str, int]:
