@@ -133,4 +133,8 @@ def test_webhooks_deleted_under_running_roles(tmp_path: Path, remade: str) -> No
             assert stack.run("accept-gap", "--webhooks", "--yes").returncode == 0
         sender.resend()
         stack.wait_for(lambda: counted() == len(sender.taken), 60, "each is counted once")
-        stack.wait_for(lambda: conditions(stack) == [], 30, "nothing is wrong any more")
+        # What somebody else made has the broker's defaults: that is said as well, with the command that corrects it.
+        others = {"topic_retention", "topic_settings"} if "3 partitions" in remade else set[str]()
+        stack.wait_for(
+            lambda: {one["code"] for one in conditions(stack)} <= others, 30, "nothing is wrong any more"
+        )
