@@ -127,7 +127,9 @@ def test_webhooks_deleted_under_running_roles(tmp_path: Path, remade: str) -> No
         said = [one for one in conditions(stack) if one["code"] == "lost_webhooks"]
         assert bool(said) == bool(installation.lost)
         if said:
-            assert {one["code"] for one in told(stack)["notices"]} == {"webhooks"}
+            stack.wait_for(
+                lambda: {one["code"] for one in told(stack)["notices"]} == {"lost_webhooks"}, 30, "the notice"
+            )
             # As the condition says.
             assert re.search("Have their senders send them again", said[0]["message"])
             assert stack.run("accept-gap", "--webhooks", "--yes").returncode == 0
