@@ -42,7 +42,7 @@ from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
 from tables.conditions import Conditions, GapSeen
-from tables.foreign import CODE, REASON, condition_of
+from tables.foreign import CODE, REASON, accepted_of, condition_of
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
@@ -260,7 +260,7 @@ class Aggregator:
         if message is None:
             self.conditions.clear(CODE)
         elif settled or not self.conditions.has(CODE):
-            self.conditions.set(CODE, message, reason=REASON)
+            self.conditions.set(CODE, message, reason=REASON, accepted=accepted_of(rows))
 
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""

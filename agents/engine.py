@@ -6,6 +6,7 @@ by overriding private methods whose signatures `tests/agents/test_engine.py` hol
   about 90 microseconds on its way to an agent; so does a chunk of a thousand.
 - `Consumer.perform_seek` seeks to where the partition's database says that it is, instead of Kafka's committed offset.
 - `Consumer._getmany` asks for no records of partitions that are held (`EngineApp.hold`): they stay in the log.
+- `AIOKafkaClient._metadata_update` pauses while a partition has no leader: aiokafka asks again at once, without end.
 - `App._new_transport` makes Faust use that consumer; `TableManager.on_start` doesn't wait for tables to be declared.
 Topics are declared with `acks=False`: Faust then tracks and commits nothing, and its commit bookkeeping (which loses
 messages, faust-streaming issue 606) plays no part. Positions are committed by `commit_positions`, once they are true.
@@ -21,6 +22,8 @@ from typing import Any, Final, Protocol, cast
 
 import aiokafka.client
 import faust
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -33,6 +36,26 @@ log = logging.getLogger(__name__)
 # aiokafka has no setting for it: asking for the metadata of a topic that isn't there would make it, with the broker's
 # defaults (`tables.kafka_clients`).
 aiokafka.client.MetadataRequest = partial(aiokafka.client.MetadataRequest, allow_auto_topic_creation=False)
+
+LEADERLESS_S: Final = 0.1
+"""Between two questions for the leaders of partitions that have none."""
+_ask_metadata: Final = AIOKafkaClient._metadata_update
+
+
+async def _ask_metadata_calmly(self: AIOKafkaClient, cluster: ClusterMetadata, topics: set[str]) -> bool:
+    answered = bool(await _ask_metadata(self, cluster, topics))
+    if any(is_leaderless(cluster, topic) for topic in topics or ()):
+        await asyncio.sleep(LEADERLESS_S)
+    return answered
+
+
+def is_leaderless(cluster: ClusterMetadata, topic: str) -> bool:
+    """Whether a topic is not there, or a partition of it has no leader at the moment."""
+    partitions = cluster.partitions_for_topic(topic)
+    return not partitions or partitions != cluster.available_partitions_for_topic(topic)
+
+
+AIOKafkaClient._metadata_update = _ask_metadata_calmly
 
 CHUNK_RECORDS: Final = 1_000
 CHUNK_BYTES: Final = 512 << 10

@@ -17,6 +17,7 @@ from app.errors import ConfigError, LogGap, StateError, TryLater
 from app.settings import Settings
 from app.topics import FACTS
 from tables.kafka_clients import client_settings, kafka_words
+from tables.missing_topics import missing, needed, partitions_there
 
 TIMEOUT_S: Final = 10.0
 
@@ -39,6 +40,13 @@ class LogInspector:
         """Kafka's id of a topic: one made anew under the same name has another. Raises StateError where it is gone."""
         futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_S)
         return str(self._result(futures[topic], topic).topic_id)
+
+    def missing(self) -> str:
+        """Which topics on the way of webhooks are not there, or not with all partitions; empty where none."""
+        try:
+            return missing(partitions_there(self._admin, TIMEOUT_S), needed())
+        except KafkaException as error:
+            raise TryLater(1, kafka_words(error, self._kafka)) from error
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, LogEnds]:
         """Raises StateError where the topic is gone."""

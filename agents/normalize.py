@@ -299,6 +299,7 @@ def normalize_app(settings: Settings, organisations: Organisations, follow: Foll
     async def _forget(_: Any, revoked: set[TP], *__: Any, **___: Any) -> None:
         with crash_on_error():
             committer.forget()
+            await normalizer.log.settle()
             for tp in revoked:
                 normalizer.deliveries.forget(tp.partition)
                 normalizer.log.forget(tp.partition)

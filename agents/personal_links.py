@@ -1,21 +1,25 @@
 """Tells operators which campaigns have links that look personal, and what would help (`app.personal_links`).
 
-A look at a campaign costs some milliseconds, so each is taken again after `AGAIN_S` at the earliest. What was found
-holds until the links are no longer so, or nothing of the campaign was counted for `FORGOTTEN_S`.
+A campaign's links are looked at in one partition, that of its own record: so one worker tells it, and the partition is
+as good a sample as any. A look costs milliseconds, so each is taken again after `AGAIN_S` at the earliest. What was
+found is kept in the database, so that a restart or another worker goes on telling it, until the links are no longer so,
+or nothing of the campaign was counted for `FORGOTTEN_S`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from app import breakdown as b
 from app.facts import CampaignKey
+from app.keys import campaign_partition
 from app.personal_links import look_personal, personal_parameters
 from app.tally import field_of
-from tables.campaign_book import CampaignBook
 from tables.conditions import Conditions
+from tables.partition import PartitionDatabase
+from tables.personal import PersonalRow
 
 CODE: Final = "personal_links"
 AGAIN_S: Final = 300.0
@@ -25,71 +29,86 @@ _NAMED: Final = 3
 _KNOWN: Final = 10_000
 
 
-class _Found(NamedTuple):
-    at: float
-    campaign: str
-    """`organisation/campaign`; empty: its links are not personal."""
-    links: int = 0
-    parameters: tuple[str, ...] = ()
-
-
 class PersonalLinks:
-    """Of one worker process."""
+    """Of one worker process. `clock`: seconds since 1970."""
 
-    def __init__(self, conditions: Conditions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, conditions: Conditions, clock: Callable[[], float] = time.time) -> None:
         self._conditions = conditions
         self._clock = clock
-        self._found: dict[tuple[int, CampaignKey], _Found] = {}
+        self._looked: dict[tuple[int, CampaignKey], float] = {}
+        self._found: dict[tuple[int, CampaignKey], PersonalRow] = {}
 
-    def look(self, partition: int, key: CampaignKey, campaign: str, book: CampaignBook) -> None:
-        """`campaign`: `organisation/campaign`, some of whose links were counted in this partition."""
-        now = self._clock()
-        known = self._found.get((partition, key))
-        if known is not None and now - known.at < AGAIN_S:
+    def take(self, database: PartitionDatabase) -> None:
+        """It is this worker's from now on."""
+        found = database.personal_links()
+        for campaign, row in found.items():
+            if self._is_forgotten(row):
+                database.note_personal_links(campaign, None)
+            else:
+                self._found[database.partition, campaign] = row
+        if found:
+            self._tell()
+
+    def look(self, database: PartitionDatabase, key: CampaignKey, org: str, campaign: str) -> None:
+        """Some links of the campaign were counted in this partition."""
+        now, where = self._clock(), (database.partition, key)
+        if campaign_partition(key, database.meta.partitions) != database.partition:
             return
+        if now - self._looked.get(where, float("-inf")) < AGAIN_S:
+            return
+        book = database.aggregates.book(key)
         total, numbers = book.ranking(b.LINK).sums()
-        found = _Found(now, "")
+        known = self._found.get(where)
         if look_personal(numbers[0], field_of(total, b.E_CLICKED)):
             keys = [row for row, _ in book.smallest_links(_SAMPLE)]
             names = [name for name in book.names_of(b.LINK, keys) if name]
-            found = _Found(now, campaign, numbers[0], personal_parameters(names))
-        elif known is None and numbers[0] < _SAMPLE:
+            found = PersonalRow(org, campaign, numbers[0], personal_parameters(names), int(now * 1000))
+            self._found[where] = found
+            database.note_personal_links(key, found)
+        elif known is not None:
+            del self._found[where]
+            database.note_personal_links(key, None)
+        elif numbers[0] < _SAMPLE:
             return  # most campaigns: not worth a word
-        self._found[partition, key] = found
-        self._tell(now)
+        self._looked[where] = now
+        while len(self._looked) > _KNOWN:
+            del self._looked[next(iter(self._looked))]
+        self._tell()
 
     def forget(self, partition: int) -> None:
         """It was given away."""
-        for key in [key for key in self._found if key[0] == partition]:
-            del self._found[key]
-        self._tell(self._clock())
+        for known in (self._found, self._looked):
+            for key in [key for key in known if key[0] == partition]:
+                del known[key]
+        self._tell()
 
-    def _tell(self, now: float) -> None:
-        for key in [key for key, found in self._found.items() if now - found.at > FORGOTTEN_S]:
+    def _is_forgotten(self, row: PersonalRow) -> bool:
+        return self._clock() - row.at_ms / 1000 > FORGOTTEN_S
+
+    def _tell(self) -> None:
+        for key in [key for key, row in self._found.items() if self._is_forgotten(row)]:
             del self._found[key]
-        while len(self._found) > _KNOWN:
-            del self._found[next(iter(self._found))]
-        largest: dict[str, _Found] = {}
-        for found in self._found.values():
-            before = largest.get(found.campaign)
-            if found.campaign and (before is None or found.links > before.links):
-                largest[found.campaign] = found
-        if not largest:
+        if not self._found:
             self._conditions.clear(CODE)
             return
-        some = sorted(largest.values(), key=lambda found: (-found.links, found.campaign))
-        said = "; ".join(_said(found) for found in some[:_NAMED])
+        some = sorted(self._found.values(), key=lambda row: (-row.links, row.org, row.campaign))
+        said = "; ".join(_said(row) for row in some[:_NAMED])
         more = f"; and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
         self._conditions.set(
             CODE,
             "nearly each link was clicked by one recipient only, as where everybody has a link of their own: "
             f"{said}{more}. "
             "Links that are counted stay as they are",
+            count=len(some),
         )
 
 
-def _said(found: _Found) -> str:
-    if not found.parameters:
-        return f"{found.campaign}, in no query parameter: let the ESP track the same links for all"
-    names = ", ".join(f'"{name}"' for name in found.parameters)
-    return f"{found.campaign}: set strip_query = [{names}] in its source in reports.toml, and send SIGHUP"
+def _said(row: PersonalRow) -> str:
+    where = f"{row.org}/{row.campaign}"
+    if not row.parameters:
+        return f"{where}, in no query parameter: let the ESP track the same links for all"
+    names = ", ".join(f'"{name}"' for name in row.parameters)
+    return (
+        f"{where}: in reports.toml, in [orgs.{row.org}.sources.…] of the source that this campaign comes through, add "
+        f"{names} to strip_query, beside what stands there, and send SIGHUP"
+    )

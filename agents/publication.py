@@ -356,7 +356,7 @@ class SectionsOfPartition(NumbersOfPartition):
         book = self.database.aggregates.book(campaign)
         parts = {section: pack_part(section_part(book, section)) for section in what if section in PUBLISHED}
         if self._links is not None and b.LINK in parts:
-            self._links.look(self.number, campaign, f"{row.org}/{row.campaign}", book)
+            self._links.look(self.database, campaign, row.org, row.campaign)
         self.database.aggregates.used((campaign,))
         update = (campaign, row.org, row.campaign, parts)
         return writer.encode_sections(self.number, self.fence(), [update], kind)[0]

@@ -108,6 +108,7 @@ class Publisher:
         self._parts[SECTIONS][number] = SectionsOfPartition(
             database, log_end, self._clock, since_ms, links=self._links
         )
+        self._links.take(database)
         self._wake()
 
     def remove(self, partition: int) -> None:

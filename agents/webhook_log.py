@@ -8,7 +8,7 @@ not read yet would be gone without a word. So:
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
   in between finds it again. `app.installation.LostWebhooks` says what follows for the reports.
-- Reading goes on with what is there.
+- Reading goes on with what is there. Where a topic is gone the process ends: its next start makes the topic.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("reports.webhooks")
 
 CODE: Final = "lost_webhooks"
+MISSING: Final = "topic_missing"
+MISSES: Final = 2
+"""A broker that has just started may not know a topic for a moment."""
+SETTLE_S: Final = 2.0
 ASK_S: Final = 10.0
 WATCH_S: Final = 2.0
 END_TRIES: Final = 10
@@ -83,7 +87,9 @@ class WebhookLog:
         self._inspector = LogInspector(settings.kafka)
         self._installation = InstallationLog(settings.kafka)
         self._installation_end = -1
-        self._is_another = False
+        self._over = ""
+        """Why this process can't go on."""
+        self._misses = 0
         self._topic = self._facts = ""
         self._begun: set[int] = set()
         self._kept_at: dict[int, int] = {}
@@ -125,14 +131,23 @@ class WebhookLog:
             self._positions[partition] = to
 
     async def watch(self) -> None:
-        """Until cancelled. Raises TryLater where the topic is gone, or another one."""
+        """Until cancelled. Raises TryLater where a topic is gone, or `webhooks` is another one."""
         before: dict[int, int] = {}
         while True:
             await asyncio.sleep(WATCH_S)
             with contextlib.suppress(TryLater):  # that Kafka is away is said elsewhere
                 before = await self.look(before)
-            if self._is_another:
-                raise TryLater(1, f"topic {WEBHOOKS} was recreated: normalize begins anew")
+            if self._over:
+                await self.settle()
+                raise TryLater(1, self._over)
+
+    async def settle(self) -> None:
+        """Before partitions are given up: what is under way is stored, and the positions are kept, where that is
+        quick."""
+        deadline = time.monotonic() + SETTLE_S
+        while self._done.under_way and time.monotonic() < deadline:  # noqa: ASYNC110  reports come one by one
+            await asyncio.sleep(0.01)
+        await self.keep()
 
     async def look(self, before: Mapping[int, int]) -> dict[int, int]:
         """One round of `watch`; gives the positions, which are to be given to the next one.
@@ -140,16 +155,32 @@ class WebhookLog:
         Raises TryLater where Kafka doesn't answer.
         """
         async with self._one:
+            # Also where the group has given this worker nothing: while the topic is gone, it has nothing to give.
             begun = {p: self._positions[p] for p in self._begun if p in self._positions}
+            if await self._look_at_topics():
+                return begun
             if begun:
-                self._is_another = await self._inspect(self._inspector.topic_id, WEBHOOKS) != self._topic
-                if not self._is_another:
-                    await self._find_emptied(begun, before)
+                await self._find_emptied(begun, before)
                 await self.keep()
-                if self._is_another:
-                    return begun
             await self._tell()
             return begun
+
+    async def _look_at_topics(self) -> bool:
+        """Whether something is wrong with them. A start of this role makes what is missing (`cli.topics`)."""
+        missing = await self._ask(self._inspector.missing)
+        if missing:
+            self._misses += 1
+            self._conditions.set(MISSING, f"{missing}: normalize starts again, which makes what is missing")
+            if self._misses >= MISSES:
+                self._over = f"{missing}: normalize starts again and makes what is missing"
+            return True
+        self._misses = 0
+        self._conditions.clear(MISSING)
+        topic = await self._inspect(self._inspector.topic_id, WEBHOOKS)
+        self._topic = self._topic or topic
+        if topic != self._topic:
+            self._over = f"topic {WEBHOOKS} was recreated: normalize begins anew"
+        return bool(self._over)
 
     async def _find_emptied(self, begun: Mapping[int, int], before: Mapping[int, int]) -> None:
         """Of what is to be read nothing is left, nor anything behind it; where something is, its chunk says it."""
@@ -194,11 +225,7 @@ class WebhookLog:
         return await asyncio.to_thread(function, *arguments)
 
     async def _inspect(self, question: Callable[..., _Result], *arguments: Any) -> _Result:
-        """What Kafka says about a topic. Raises TryLater where it doesn't answer, and where the topic was deleted.
-
-        Once that one is there again the group notices. A member that ended now would be given back its empty
-        assignment, for good (static membership).
-        """
+        """What Kafka says about a topic. Raises TryLater where it doesn't answer, and where the topic was deleted."""
         try:
             return await self._ask(question, *arguments)
         except StateError as error:
@@ -239,9 +266,7 @@ class WebhookLog:
             committed = self._committed(looked_at)
             ends = self._ends(looked_at, committed)
         except StateError as error:
-            raise TryLater(
-                1, f"topic {WEBHOOKS} or {FACTS} is missing: a role's start makes it again"
-            ) from error
+            raise TryLater(1, str(error)) from error
         if kept is None and (recreated or any(ends[p].start > 0 for p in looked_at - committed.keys())):
             raise TryLater(
                 1, f"Kafka has no position in topic {WEBHOOKS}: Redis may have it, and doesn't answer"
@@ -273,6 +298,7 @@ class WebhookLog:
                 starts[partition] = start
         self._write(lost, installation)
         if recreated:
+            log.warning("topic %s was recreated: it is read from its begin", WEBHOOKS)
             ids = {**recorded, WEBHOOKS: topic}
             why = f"topic {WEBHOOKS} was recreated"
             self._installation.append(Topics(ids=ids, why=why, at_ms=time.time_ns() // 1_000_000))
@@ -328,8 +354,11 @@ class WebhookLog:
         now_ms = time.time_ns() // 1_000_000
         for one in lost:
             log.warning("webhooks were lost before they were read: %s", one.words())
-            if not any(one.same(other) for other in known):
-                self._installation.append(msgspec.structs.replace(one, at_ms=now_ms, above=above))
+        new = [one for one in lost if not any(one.same(other) for other in known)]
+        if new:
+            self._installation.append_together(
+                [msgspec.structs.replace(one, at_ms=now_ms, above=above) for one in new]
+            )
 
     def _ends(self, partitions: Collection[int], committed: Mapping[int, int]) -> dict[int, LogEnds]:
         for _ in range(END_TRIES):

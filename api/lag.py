@@ -29,6 +29,7 @@ from app.report import Freshness
 from app.topics import FACTS, WEBHOOKS
 from tables.background import Background, Following
 from tables.conditions import worst
+from tables.missing_topics import WAY_OUT
 
 log = logging.getLogger("reports.lag")
 
@@ -60,8 +61,8 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is stale, for operators."""
     trouble: str | None = None
     """What is wrong with Kafka or Redis and what to do, for operators."""
-    ready: bool
-    """Kafka answers and all topics are there: webhooks can be taken."""
+    unready: str | None = None
+    """Why webhooks can't be taken, for anybody: Kafka doesn't answer, or a topic is not there."""
     partitions: tuple[PartitionLag, ...] = ()
     dead: int | None = None
     progress: float | None = None
@@ -70,13 +71,19 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     """Records per second over the last seconds: `<topic>_in` appended, `<topic>_out` worked off."""
 
     @property
+    def ready(self) -> bool:
+        return self.unready is None
+
+    @property
     def freshness(self) -> Freshness:
         return Freshness(
             self.lag_ms, (self.reason or "counting is behind") if self.stale else None, self.progress
         )
 
 
-_UNKNOWN: Final = LagReport(at_ms=0, lag_ms=None, stale=True, reason="not measured yet", ready=False)
+_UNKNOWN: Final = LagReport(
+    at_ms=0, lag_ms=None, stale=True, reason="not measured yet", unready="not measured yet"
+)
 
 
 def judge(
@@ -146,9 +153,8 @@ class LagMonitor:
         report = self._report
         if report.stale or time.monotonic() - self._finished_at < SILENT_S:
             return report
-        return msgspec.structs.replace(
-            report, stale=True, ready=False, reason="the lag is not measured any more"
-        )
+        silent = "the lag is not measured any more"
+        return msgspec.structs.replace(report, stale=True, unready=silent, reason=silent)
 
     def _run(self) -> None:
         try:
@@ -204,7 +210,6 @@ class LagMonitor:
             reason=reason,
             progress=known.progress if known is not None else None,
             trouble=next((one.message for one in conditions if one.code == REFUSES_WRITES), None),
-            ready=True,
             partitions=rows,
             dead=dead,
             rates=self._rates(rows),
@@ -213,8 +218,15 @@ class LagMonitor:
     def _lost(
         self, before: LagReport, now_ms: int, reason: str, error: Exception, *, ready: bool
     ) -> LagReport:
+        missing = self._positions.missing(error)
+        unready = None if ready else "Kafka does not answer"
+        trouble = self._positions.words(error)
+        if missing:
+            reason = unready = missing
+            trouble = f"Kafka at {self._positions.kafka}: {missing}. {WAY_OUT}"
+            self._positions.note_last_ends()
         if before.reason != reason:
-            log.warning("lag is not known: %s (%s)", reason, self._positions.words(error))
+            log.warning("lag is not known: %s (%s)", reason, trouble)
         # What was behind when it was last seen is at least that much older now.
         oldest = [row.oldest_at_ms for row in before.partitions if row.lag and row.oldest_at_ms is not None]
         return msgspec.structs.replace(
@@ -223,9 +235,9 @@ class LagMonitor:
             lag_ms=max(0, now_ms - min(oldest)) if oldest else None,
             stale=True,
             reason=reason,
-            trouble=self._positions.words(error),
+            trouble=trouble,
             progress=None,
-            ready=ready,
+            unready=unready,
             rates={},
         )
 

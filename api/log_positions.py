@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from concurrent.futures import wait
 from typing import Final
 
@@ -30,6 +30,7 @@ from api.dead_count import DeadCount
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings, kafka_words
+from tables.missing_topics import missing, needed, partitions_there
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
@@ -39,6 +40,8 @@ from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
+MISSING_S: Final = 0.5
+"""How long it may take to find why something else failed."""
 TOPIC_S: Final = 2.0
 """How often Kafka is asked which topics are the current ones."""
 NOTE_S: Final = 10.0
@@ -92,9 +95,19 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class LogPositions:
-    def __init__(self, kafka: str, redis_url: str, partitions: int, installation: str = "") -> None:
+    def __init__(
+        self,
+        kafka: str,
+        redis_url: str,
+        partitions: int,
+        installation: str = "",
+        acknowledged: MutableMapping[int, int] | None = None,
+    ) -> None:
+        """`acknowledged`: `Producer.acknowledged`; it is emptied when topic `webhooks` is recreated."""
+        self._acknowledged = {} if acknowledged is None else acknowledged
+        self._needed = needed(partitions)
         self._common = client_settings(kafka, "reports-lag")
-        self._kafka, self._redis_url, self._installation = kafka, redis_url, installation
+        self.kafka, self._redis_url, self._installation = kafka, redis_url, installation
         self._keys: list[Key] = [(WEBHOOKS, p) for p in range(WEBHOOKS_PARTITIONS)]
         self._keys += [(FACTS, p) for p in range(partitions)]
         self._open()
@@ -178,8 +191,18 @@ class LogPositions:
     def words(self, error: Exception) -> str:
         """What an error of Kafka or Redis means, for operators."""
         if isinstance(error, KafkaException):
-            return kafka_words(error, self._kafka)
+            return kafka_words(error, self.kafka)
         return redis_words(error, self._redis_url)
+
+    def missing(self, error: Exception) -> str:
+        """Which topics are not there, or not with all partitions, where that is why Kafka gave the error; else empty.
+
+        For a partition that isn't there librdkafka asks until its time is up.
+        """
+        if isinstance(error, KafkaException):
+            with contextlib.suppress(KafkaException):
+                return missing(partitions_there(self._admin, MISSING_S), self._needed)
+        return ""
 
     def oldest_times(self, places: Mapping[Key, Place]) -> dict[Key, int]:
         """When the record at each position was appended, ms; without those that can't be read in time."""
@@ -252,11 +275,29 @@ class LogPositions:
         """Keeps where topic `webhooks` ended, for normalize to know what it lacks if the topic is recreated."""
         topic = self._current_topics()[WEBHOOKS]
         if topic not in self._noted:
-            stored: dict[bytes, bytes] = self._redis.hgetall(WEBHOOK_POSITIONS)  # type: ignore[assignment]
-            self._noted = {topic: ends_of(stored, topic)}
-        before = self._noted[topic]
+            if self._noted:  # what was acknowledged is of the one before, or among the ends
+                self._acknowledged.clear()
+            self._noted = {topic: self._noted_before(topic)}
+        self._note(topic, {p: end for (name, p), end in ends.items() if name == WEBHOOKS})
+
+    def note_last_ends(self) -> None:
+        """The same where the topic is gone: by what was acknowledged since it was last asked for its ends."""
+        for topic, before in list(self._noted.items()):
+            with contextlib.suppress(redis.RedisError, OSError):
+                # Other processes have taken webhooks too, and nobody corrects this any more.
+                stored = self._noted_before(topic)
+                self._note(
+                    topic, {p: max(before.get(p, 0), stored.get(p, 0)) for p in before.keys() | stored.keys()}
+                )
+
+    def _noted_before(self, topic: str) -> dict[int, int]:
+        stored: dict[bytes, bytes] = self._redis.hgetall(WEBHOOK_POSITIONS)  # type: ignore[assignment]
+        return ends_of(stored, topic)
+
+    def _note(self, topic: str, ends: Mapping[int, int]) -> None:
+        before, acknowledged = self._noted[topic], dict(self._acknowledged)
         # The ends may be those of a newer topic: which one it is, is asked less often.
-        now = {p: max(end, before.get(p, 0)) for (name, p), end in ends.items() if name == WEBHOOKS}
+        now = {p: max(end, before.get(p, 0), acknowledged.get(p, 0)) for p, end in ends.items()}
         if now != before or time.monotonic() - self._noted_at > NOTE_S:
             with contextlib.suppress(
                 redis.RedisError, OSError

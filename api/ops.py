@@ -132,8 +132,9 @@ async def healthz(request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """It can take webhooks: Kafka answers and the topics are there. Redis is not asked: taking doesn't need it."""
-    if not context_of(request).lag.report.ready:
-        return error_response(503, "not_ready", "Kafka does not answer", {"Retry-After": "2"})
+    unready = context_of(request).lag.report.unready
+    if unready is not None:
+        return error_response(503, "not_ready", unready, {"Retry-After": "2"})
     return PlainTextResponse("ready\n")
 
 

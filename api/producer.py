@@ -16,13 +16,14 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
 
 from app.errors import TryLater
-from app.topics import WEBHOOKS_PARTITIONS, KafkaHeaders
+from app.topics import WEBHOOKS, WEBHOOKS_PARTITIONS, KafkaHeaders
 from tables.background import Background, Following
 from tables.kafka_clients import client_settings
 
@@ -63,8 +64,11 @@ class Producer:
         answer_within_s: float = ANSWER_WITHIN_S,
         client_id: str = "campaign-reports-api",
         background: Background | None = None,
+        why_not: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`max_message_bytes`: `settings.max_body + topics.RECORD_OVERHEAD`; `background`: the process's."""
+        """`max_message_bytes`: `settings.max_body + topics.RECORD_OVERHEAD`; `background`: the process's; `why_not`:
+        why records are not accepted at the moment, where that is known."""
+        self._why_not = why_not
         self._settings: dict[str, str | int | float | bool] = {
             **client_settings(bootstrap, client_id),
             "enable.idempotence": True,
@@ -81,8 +85,8 @@ class Producer:
             "socket.nagle.disable": True,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1_000,
-            # A topic made anew (tests, a wiped cluster) is found again within seconds.
-            "topic.metadata.refresh.interval.ms": 30_000,
+            # A topic that was recreated, or got partitions that it lacked, is found within seconds.
+            "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._loop = asyncio.get_running_loop()
         self._answer_within_s = answer_within_s
@@ -96,6 +100,9 @@ class Producer:
         self._closing = False
         self._sweeper: asyncio.TimerHandle | None = None
         self.kafka_time: KafkaTime | None = None
+        self.acknowledged: dict[int, int] = {}
+        """Partition of topic `webhooks` → the offset behind the last record that was acknowledged. It never falls while
+        nobody empties it (`api.log_positions`)."""
         self._stored: Message | None = None
         self._serving = Following(background or Background(), "producer", self._serve)
         self._serving.start()
@@ -129,6 +136,9 @@ class Producer:
         def delivered(error: KafkaError | None, message: Message) -> None:
             self._done.append((future, error))
             self._stored = message
+            if error is None and topic == WEBHOOKS:
+                number, end = message.partition() or 0, (message.offset() or 0) + 1
+                self.acknowledged[number] = max(end, self.acknowledged.get(number, 0))
 
         try:
             self._client.produce(
@@ -151,7 +161,9 @@ class Producer:
         await future
 
     def _later(self) -> TryLater:
-        return TryLater(RETRY_AFTER_S, "the event log doesn't accept records at the moment")
+        why = self._why_not()
+        because = f": {why}" if why else ""
+        return TryLater(RETRY_AFTER_S, f"the event log doesn't accept records at the moment{because}")
 
     def _serve(self) -> None:
         """The thread: librdkafka's callbacks of one poll, then one wake-up for all of them."""

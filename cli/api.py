@@ -145,13 +145,18 @@ def make_context(settings: Settings, organisations: Organisations, clock: RedisC
     )
     redis = redis_of(settings)
     views = ViewReader(redis, settings.partitions)
-    positions = LogPositions(settings.kafka, settings.redis, settings.partitions, settings.installation)
+    producer = Producer(
+        settings.kafka,
+        max_message_bytes=settings.max_body + RECORD_OVERHEAD,
+        background=background,
+        why_not=lambda: lag.report.unready,
+    )
+    positions = LogPositions(
+        settings.kafka, settings.redis, settings.partitions, settings.installation, producer.acknowledged
+    )
     lag = LagMonitor(positions, metrics, background, clock=clock.seconds)
     hub = LiveHub(
         redis, views, lag, metrics, background, secret=settings.secret, partitions=settings.partitions
-    )
-    producer = Producer(
-        settings.kafka, max_message_bytes=settings.max_body + RECORD_OVERHEAD, background=background
     )
     return Context(
         settings=settings,

@@ -1,15 +1,15 @@
-"""`reports renormalize --from TIME`: reads stored webhooks again, the ordinary way, and brings back what was lost to a
-wrong secret.
+"""`reports renormalize`: reads stored webhooks again, the ordinary way; it brings back what was lost to a wrong secret.
 
 Rules:
 - Each webhook that topic `webhooks` took in the time is appended to it once more, with the time at which it came first
   and marked as a copy (copies are never copied). Normalize makes the facts that it would have made: those that were
   counted are not counted again, and of copies that differ the newest reading counts (`app.fold`).
+- Without `--from` it begins where the earliest of all workers does (`cli.foreign_told`).
 - What was accepted before the oldest stored webhook is read from topic `facts`, but only what another secret has keyed.
   It is keyed anew where the log proves what it must be (`app.foreign`), and the rest is counted and named as lost.
 - When normalize is done with all of it, a record in each partition of `facts` says so, and the condition
-  `foreign_facts` ends. Not where something may be missing: with `--until` or `--source`, and not with losses that
-  nobody has accepted.
+  `foreign_facts` ends; what stays set aside is said. Not where something may be missing: with `--until` or `--source`,
+  and not with losses that nobody has accepted.
 - Run again it changes no number, and it may be cut off at any time. A fact's identity includes its campaign, though: by
   a changed template it is another fact, and both count.
 Exit status: 0; 1 something is lost; 2 used wrongly; 3 it can't be done now, and why.
@@ -30,6 +30,7 @@ from app.keys import secret_fingerprint
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
+from cli import foreign_told
 from cli.config import load_configuration
 from cli.foreign_log import Lost, key_anew, still_lost
 from cli.identity import identify
@@ -63,8 +64,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     "--from",
     "from_ms",
     type=Moment(),
-    required=True,
-    help="Webhooks accepted at this time or later: 2026-11-24T10:00:00Z, 2026-11-24, 12h or 7d (ago).",
+    help="Webhooks accepted at this time or later: 2026-11-24T10:00:00Z, 2026-11-24, 12h or 7d (ago). Without it, from "
+    "the earliest that any worker has set aside (condition foreign_facts).",
 )
 @click.option("--until", "until_ms", type=Moment(), help="Only those accepted before this time.")
 @click.option("--source", help="Only those of SOURCE or ORG/SOURCE.")
@@ -72,7 +73,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--accept-lost", is_flag=True, help="What can't be brought back is known: stop showing it.")
 @click.option("--wait", "wait_s", default=3600.0, show_default=True, help="Seconds to wait for normalize.")
 def command(
-    from_ms: int,
+    from_ms: int | None,
     until_ms: int | None,
     source: str | None,
     org: str | None,
@@ -93,11 +94,14 @@ def command(
         org, source = named.org, named.name
     elif org is not None and org not in organisations.by_id:
         raise click.UsageError(f"there is no organisation {org}")
-    if until_ms is not None and until_ms <= from_ms:
+    if until_ms is not None and from_ms is not None and until_ms <= from_ms:
         raise click.UsageError("--until must be later than --from")
-    asked = Asked(from_ms=from_ms, until_ms=until_ms, org=org, source=source)
     # With another secret the facts would be keyed by a foreign one once more.
     settings = identify(settings, servers=("kafka",)).settings
+    if from_ms is None:
+        from_ms = foreign_told.earliest(settings)
+    foreign_told.warn(settings, from_ms)
+    asked = Asked(from_ms=from_ms, until_ms=until_ms, org=org, source=source)
     with LogReader(settings.kafka) as reader:
         return _renormalize(settings, reader, asked, accept_lost=accept_lost, wait_s=wait_s)
 
@@ -125,6 +129,7 @@ def _renormalize(
         )
     elif asked.until_ms is None and asked.source is None:
         _say_done(settings, writer, asked)
+        foreign_told.say_what_remains(settings)
     else:
         click.echo(
             "a condition foreign_facts ends with a run without --until and --source: only that has everything",

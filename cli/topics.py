@@ -11,6 +11,7 @@
 Rules:
 - `facts` has as many partitions as the settings say or the start is refused: the partition is part of the state. More
   are let pass while they are empty, since Kafka can't take a partition back: no record ever goes there.
+- `webhooks` gets the partitions that it lacks: its producers use all of them, and no record belongs to a certain one.
 - The limit on a record's size is raised when `REPORTS_MAX_BODY` was; everything else of a topic that is there already
   is its operator's, and what differs from the design is said (`cli.topic_checks`).
 - Safe to call from any number of processes at once, and again.
@@ -30,6 +31,7 @@ from confluent_kafka.admin import (
     ConfigEntry,
     ConfigResource,
     KafkaError,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -69,6 +71,9 @@ def ensure_topics(settings: Settings, timeout_s: float = 30.0, topics: Sequence[
         if missing:
             _create(client, settings, missing, min(REPLICAS, len(metadata.brokers)))
         metadata = _wait_for_leaders(client, settings.kafka, topics, deadline)
+        if WEBHOOKS in topics and len(metadata.topics[WEBHOOKS].partitions) < WEBHOOKS_PARTITIONS:
+            _add_partitions(client)
+            metadata = _wait_for_leaders(client, settings.kafka, topics, deadline)
         if FACTS in topics:
             check_partitions(client, settings, metadata)
         old = [topic for topic in topics if topic not in missing]
@@ -97,6 +102,18 @@ def _create(client: AdminClient, settings: Settings, topics: list[str], replicas
         except KafkaException as error:
             # Another role was quicker.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def _add_partitions(client: AdminClient) -> None:
+    """To topic `webhooks`, that somebody else made: no webhook belongs to a certain one of them."""
+    more = [NewPartitions(WEBHOOKS, WEBHOOKS_PARTITIONS)]
+    for future in client.create_partitions(more, request_timeout=REQUEST_TIMEOUT_S).values():
+        try:
+            future.result(REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            # Another role was quicker.
+            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:
                 raise
 
 

@@ -34,6 +34,13 @@ class GapSeen(msgspec.Struct, frozen=True):
     """Where the log goes on, where that is known."""
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """When the first and the last of what a condition concerns were accepted."""
+
+    first_ms: int
+    last_ms: int
+
+
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """A word for programs, of `docs/operate.md`."""
@@ -49,6 +56,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Of a partition whose log has a gap."""
     count: int | None = None
     """How often it has happened, where it is one of many."""
+    accepted: Accepted | None = None
+    """Of events that are set aside."""
 
 
 class Conditions:
@@ -74,6 +83,7 @@ class Conditions:
         progress: float | None = None,
         gap: GapSeen | None = None,
         count: int | None = None,
+        accepted: Accepted | None = None,
     ) -> None:
         with self._lock:
             before = self._current.get((code, partition))
@@ -87,6 +97,7 @@ class Conditions:
                 progress=progress,
                 gap=gap,
                 count=count,
+                accepted=accepted,
             )
             self._current[code, partition] = condition
         if before is None or any(getattr(before, name) != getattr(condition, name) for name in _SAME):

@@ -21,6 +21,7 @@ from app.facts import CampaignKey, RecipientKey, encode
 from app.foreign import is_foreign
 from app.times import utc_text
 from tables import layout
+from tables.conditions import Accepted
 
 REASON: Final = "some events were recorded under another secret and are not counted yet"
 CODE: Final = "foreign_facts"
@@ -132,6 +133,13 @@ class ForeignFacts:
         self.is_checked = True
 
 
+def accepted_of(rows: Sequence[tuple[str, ForeignRow]]) -> Accepted | None:
+    """When what is set aside was accepted; None where there is nothing."""
+    if not rows:
+        return None
+    return Accepted(min(row.first_ms for _, row in rows), max(row.last_ms for _, row in rows))
+
+
 def condition_of(rows: Sequence[tuple[str, ForeignRow]], counted: Sequence[int]) -> str | None:
     """What to tell the operator, of the rows of all of a worker's partitions; None where there is nothing.
 
@@ -145,8 +153,8 @@ def condition_of(rows: Sequence[tuple[str, ForeignRow]], counted: Sequence[int])
         secrets = ", ".join(sorted({secret or "unknown" for secret, _ in rows}))
         said.append(
             f"{facts} facts of {len(campaigns)} campaigns, accepted from {utc_text(begin)} to {utc_text(end)}, were "
-            f"keyed by another secret (fingerprint {secrets}) and are not counted: `reports renormalize --from "
-            f"{utc_text(begin)}` reads their webhooks again"
+            f"keyed by another secret (fingerprint {secrets}) and are not counted: once no host with that secret runs, "
+            "`reports renormalize` reads their webhooks again, from the earliest time that a worker names"
         )
         if erasures:
             said.append(f"{erasures} erasures were, too, and erased nobody: ask for them again")

@@ -7,7 +7,7 @@ has some records for each database that was ever made new: reading it takes mill
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
@@ -29,6 +29,7 @@ from tables.kafka_clients import client_settings, kafka_words
 
 ASK_S: Final = 10.0
 """The longest silence of the broker."""
+_TOGETHER_MS: Final = 100
 _POLL_S: Final = 0.1
 _POLL_RECORDS: Final = 500
 
@@ -70,12 +71,18 @@ class InstallationLog:
 
     def append(self, record: Record) -> int:
         """Returns the record's offset, once it is stored (acks=all)."""
+        return self.append_together([record])[0]
+
+    def append_together(self, records: Sequence[Record]) -> list[int]:
+        """Several in one batch, so that who reads meanwhile finds all of them or none: each is reason enough for all
+        databases to take another generation."""
         producer = Producer(
             {
                 **client_settings(self._kafka, "reports-installation"),
                 # A record that is stored twice changes nothing; an idempotent producer takes half a second to begin.
                 "enable.idempotence": False,
                 "acks": "all",
+                "linger.ms": _TOGETHER_MS if len(records) > 1 else 0,
                 "delivery.timeout.ms": int(ASK_S * 1000),
             }
         )
@@ -89,15 +96,16 @@ class InstallationLog:
                 offsets.append(message.offset() or 0)
 
         try:
-            producer.produce(INSTALLATION, encode(record), partition=0, on_delivery=delivered)
+            for record in records:
+                producer.produce(INSTALLATION, encode(record), partition=0, on_delivery=delivered)
             producer.flush(ASK_S * 1.5)
         except KafkaException as error:
             raise _later(self._kafka, error) from error
-        if not offsets:
+        if len(offsets) < len(records):
             raise TryLater(
                 1, f"Kafka at {self._kafka} doesn't store a record of topic {INSTALLATION}: {errors}"
             )
-        return offsets[0]
+        return offsets
 
     def generations(self) -> dict[int, int]:
         """Partition → the highest generation that was given to one of its databases."""

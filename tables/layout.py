@@ -14,6 +14,7 @@ value):
                 `W`+campaign+section(1)+order(1)+rank(21) → nothing: the first rows of such a section
                 `H`, `h`: sketches of people (`tables.people`)
                 `O`: facts that fell out of the states (`tables.fallen`)
+                `U`+campaign → `tables.personal.PersonalRow`: links of it look personal
                 `X`+campaign+fingerprint → `tables.foreign.ForeignRow`: facts keyed by another secret
 - `recipients`  campaign(8)+recipient(16) → `app.state.RecipientState`
 - `log`         campaign(8)+at_ms(8)+identity(16) → `app.facts.Entry`: every fact, kept in the state or not

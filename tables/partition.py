@@ -54,6 +54,7 @@ from tables.gaps import Gaps, Stand
 from tables.index import addressed_names, move_index, move_keys
 from tables.layout import COUNTING, CampaignRow, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
+from tables.personal import PersonalRow, personal_decoder
 from tables.section_parts import PUBLISHED
 from tables.sums import Sums
 from tables.touched import (
@@ -437,6 +438,17 @@ class PartitionDatabase:
         self._db.put(layout.META, encode(self.meta))
         self._db.flush_wal(True)
         self.aggregates.generation = generation
+
+    def personal_links(self) -> dict[CampaignKey, PersonalRow]:
+        """Campaigns whose links looked personal when they were looked at last."""
+        return {CampaignKey(name[1:]): personal_decoder.decode(v) for name, v in layout.scan(self._db, b"U")}
+
+    def note_personal_links(self, campaign: CampaignKey, row: PersonalRow | None) -> None:
+        """None: they don't look so any more."""
+        if row is not None:
+            self._db.put(b"U" + campaign, encode(row))
+        else:
+            self._db.delete(b"U" + campaign)
 
     def note_answered(self, request: str) -> None:
         """The request for a rebuild asks nothing of this database any more."""

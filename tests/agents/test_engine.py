@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import time
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import cast
 
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import PartitionMetadata
 from faust.tables.manager import TableManager
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -35,6 +39,7 @@ def test_versions_are_those_that_were_traced(package: str, pinned: str) -> None:
         (faust_consumer.Consumer.perform_seek, ["self"]),
         (faust_consumer.ThreadDelegateConsumer._getmany, ["self", "active_partitions", "timeout"]),
         (MetadataRequest.__init__, ["self", "topics", "allow_auto_topic_creation"]),
+        (engine._ask_metadata, ["self", "cluster_metadata", "topics"]),
         (faust_consumer.Consumer.highwater, ["self", "tp"]),
         (driver.Consumer.seek_wait, ["self", "partitions"]),
         (driver.Consumer.seek_to_committed, ["self"]),
@@ -120,3 +125,33 @@ async def test_after_a_revocation_the_same_position_is_committed_again() -> None
     committer.forget()
     await committer.step()
     assert app.commits == [{0: 5}, {0: 5}]
+
+
+async def test_a_topic_that_is_gone_is_not_asked_for_without_a_pause(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka asked some hundred times a second for the leaders of a topic that was deleted."""
+    monkeypatch.setattr(engine, "LEADERLESS_S", 0.2)
+    client = AIOKafkaClient(bootstrap_servers=kafka)
+    await client.bootstrap()
+    try:
+        client.set_topics(["nowhere"])
+        began = time.monotonic()
+        for _ in range(4):
+            await client.force_metadata_update()
+        assert time.monotonic() - began >= 3 * 0.2
+    finally:
+        await client.close()
+
+
+def test_what_has_no_leader() -> None:
+    cluster = ClusterMetadata()
+    cluster._partitions = {
+        "led": {0: partition_metadata(0, leader=1), 1: partition_metadata(1, leader=1)},
+        "half": {0: partition_metadata(0, leader=1), 1: partition_metadata(1, leader=-1)},
+    }
+    assert [engine.is_leaderless(cluster, topic) for topic in ("led", "half", "none")] == [False, True, True]
+
+
+def partition_metadata(partition: int, leader: int) -> PartitionMetadata:
+    return PartitionMetadata("t", partition, leader, [1], [1], 0)

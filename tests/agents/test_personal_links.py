@@ -42,7 +42,7 @@ class Worker:
             fact = Fact(identity, START_MS + number, f.CLICKED, 0, 1, link=keys.text_id(own))
             line.append(Entry(recipient, address, fact, encode(Detail("generic", link=own))))
         self.base.apply([(self.base.next_offset, record("spring", line))])
-        self.links.look(0, KEY, "acme/spring", self.base.aggregates.book(KEY))
+        self.links.look(self.base, KEY, "acme", "spring")
 
     def said(self) -> str | None:
         return next((one.message for one in self.conditions.current() if one.code == CODE), None)
@@ -57,7 +57,10 @@ def test_the_parameter_to_strip_is_named(worker: Worker) -> None:
     worker.click("https://example.com/?page=1&u={}")
     said = worker.said()
     assert said is not None
-    assert 'acme/spring: set strip_query = ["u"] in its source' in said
+    assert (
+        'in [orgs.acme.sources.…] of the source that this campaign comes through, add "u" to strip_query'
+        in said
+    )
     assert all(one.reason is None for one in worker.conditions.current())  # reports are right
 
 
@@ -94,10 +97,46 @@ def test_it_is_over_when_the_partition_is_given_away_or_nothing_is_counted(worke
     assert worker.said() is None
 
 
+def test_a_restart_and_another_worker_go_on_telling_it(worker: Worker, tmp_path: Path) -> None:
+    """It came with the next click only, and went with each restart."""
+    worker.click("https://example.com/?u={}")
+    said = worker.said()
+    worker.base.close()
+    again = Worker(tmp_path)
+    again.links.take(again.base)
+    assert again.said() == said is not None
+    # What is over is over for whoever comes next.
+    for others in ("forwarded", "again"):
+        again.now += AGAIN_S + 1
+        again.click("https://example.com/?u={}", who=others)
+    assert again.said() is None
+    again.base.close()
+    third = Worker(tmp_path)
+    third.links.take(third.base)
+    assert third.said() is None
+    third.click("https://example.com/another?u={}", who="new")
+    third.click("https://example.com/one-more?u={}", who="newest")
+    third.click("https://example.com/and-more?u={}", who="last")
+    third.base.close()
+    later = Worker(tmp_path)
+    later.now += FORGOTTEN_S + 1
+    later.links.take(later.base)
+    assert later.said() is None
+    assert later.base.personal_links() == {}
+
+
+def test_one_partition_tells_of_a_campaign(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker said the same of its own partitions."""
+    monkeypatch.setattr(telling, "campaign_partition", lambda key, partitions: 1)
+    worker.click("https://example.com/?u={}")
+    assert worker.said() is None
+    assert worker.base.personal_links() == {}
+
+
 def test_many_campaigns_are_one_word(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "_NAMED", 1)
     worker.click("https://example.com/?u={}")
-    worker.links.look(
-        0, keys.campaign_key(SECRET, "acme", "other"), "acme/other", worker.base.aggregates.book(KEY)
-    )
+    monkeypatch.setattr(worker.base.aggregates, "book", lambda _, book=worker.base.aggregates.book: book(KEY))
+    worker.links.look(worker.base, keys.campaign_key(SECRET, "acme", "other"), "acme", "other")
     assert "; and 1 more. " in (worker.said() or "")
+    assert [one.count for one in worker.conditions.current()] == [2]

@@ -12,14 +12,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from agents import webhook_log
 from agents.normalize import Deliveries
-from agents.webhook_log import CODE, WebhookLog
+from agents.webhook_log import CODE, MISSING, WebhookLog
 from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
-from app.topics import INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.conditions import Conditions
@@ -27,7 +28,7 @@ from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.redis_client import redis_of
 from tables.redis_names import sync_client
-from tables.webhook_positions import WEBHOOK_POSITIONS
+from tables.webhook_positions import WEBHOOK_POSITIONS, positions_of
 from tests.support.counting import World
 from tests.support.kafka import delete_topics
 from tests.support.processes import wait_until
@@ -201,6 +202,33 @@ async def test_a_recreated_topic(site: Site) -> None:
         assert [one.lost for one in site.lost()[8:]] == [None] * 8, "nobody knows: it is said all the same"
 
 
+async def test_what_is_found_together_is_written_in_one_batch(site: Site) -> None:
+    """Each record has every database of `facts` opened once more, which costs readers a generation: who looks between
+    two of them did it again for the next one."""
+    site.post(*EVERY)
+    site.commit(1, *EVERY)
+    site.trim_webhooks(*EVERY, before=4)
+    async with reading(site):
+        assert len(site.lost()) == 8
+    consumer = Consumer({**client_settings(site.kafka, "test"), "group.id": "test"})
+    consumer.assign([TopicPartition(INSTALLATION, 0, 0)])
+    stored: dict[bytes, int] = {}
+
+    def all_there() -> bool:
+        stored.update(messages_of(consumer))
+        return sum(b"lost_webhooks" in value for value in stored) == 8
+
+    wait_until(all_there, 20, "the records")
+    consumer.close()
+    assert len({at_ms for value, at_ms in stored.items() if b"lost_webhooks" in value}) == 1
+
+
+def messages_of(consumer: Consumer) -> dict[bytes, int]:
+    """Value → when it was appended: the same for all records of a batch."""
+    found = consumer.consume(100, 0.2)
+    return {one.value() or b"": one.timestamp()[1] for one in found if one.error() is None}
+
+
 async def test_retention_overtakes_a_worker(site: Site) -> None:
     async with reading(site) as worker:
         site.post(0, 1, 2, count=10)
@@ -245,11 +273,66 @@ async def test_without_redis(site: Site) -> None:
         await Reading(site).log.begin([1])
 
 
-async def test_a_topic_that_is_gone_ends_nobody_who_looks(site: Site) -> None:
-    """It is named, and asked for again."""
+@pytest.mark.parametrize("topic", [WEBHOOKS, DEAD])
+@pytest.mark.parametrize("has", [True, False], ids=["with partitions", "with none"])
+async def test_a_topic_that_is_gone_ends_the_process_whose_start_makes_it(
+    site: Site, topic: str, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody made it again. Once the topic was gone the group gave nobody anything, and nobody looked any more."""
+    monkeypatch.setattr(webhook_log, "WATCH_S", 0.05)
+    async with reading(site) as worker:
+        site.post(0)
+        await worker.read(0, 3)
+        delivered = worker.deliveries.expect(0, 5, 1)
+        if not has:
+            for partition in EVERY:
+                worker.log.forget(partition)
+        delete_topics(site.kafka, (topic,))
+        watching = asyncio.create_task(worker.log.watch())
+        await asyncio.to_thread(wait_until, lambda: worker.conditions.has(MISSING), 30, "it is said")
+        delivered()
+        with pytest.raises(TryLater, match=f"topic {topic} is not there"):
+            await asyncio.wait_for(watching, 30)
+        (said,) = [one.message for one in worker.conditions.current() if one.code == MISSING]
+        assert f"topic {topic} is not there" in said
+        kept = positions_of(await worker.log._kept() or {})
+        assert kept[0].offset == (5 if has else 3), "what was stored until the end is not lost"
+    ensure_topics(site.settings)
+    async with reading(site, [0]) as again:
+        assert not again.conditions.has(MISSING)
+
+
+async def test_a_broker_that_does_not_know_a_topic_for_a_moment_ends_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reading(site) as worker:
+        answers = iter(["topic webhooks is not there", "", "topic webhooks is not there", ""])
+        monkeypatch.setattr(worker.log._inspector, "missing", lambda: next(answers))
+        for _ in range(4):
+            await worker.log.look({})
+        assert not worker.log._over
+        assert not worker.conditions.has(MISSING)
+
+
+async def test_a_topic_that_somebody_made_again_with_other_partitions(site: Site) -> None:
+    site.post(0)
+    site.note_ends()
+    async with reading(site) as worker:
+        await worker.read(0, 2)
+        delete_topics(site.kafka, (WEBHOOKS,))
+        for made in site.admin.create_topics([NewTopic(WEBHOOKS, 3, 1)]).values():
+            made.result(10)
+        watching = asyncio.create_task(worker.log.watch())
+        with pytest.raises(TryLater, match=f"topic {WEBHOOKS} has 3 of 8 partitions"):
+            await asyncio.wait_for(watching, 30)
+    ensure_topics(site.settings)
+    async with reading(site) as again:
+        assert again.positions == dict.fromkeys(EVERY, 0)
+        assert [(one.partition, one.position, one.lost) for one in site.lost()] == [(0, 2, 3)]
+
+
+async def test_kafka_without_topics_ends_nobody_who_reads(site: Site) -> None:
     async with reading(site) as worker:
         delete_topics(site.kafka, (WEBHOOKS, INSTALLATION))
-        with pytest.raises(TryLater, match=f"topic {WEBHOOKS} is not there"):
-            await worker.log.look({})
         with pytest.raises(TryLater):
             await worker.log.jumped(0, 5, 0)

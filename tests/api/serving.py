@@ -70,7 +70,7 @@ class Lag:
     """A lag monitor that says what it is told."""
 
     def __init__(self) -> None:
-        self.report = LagReport(at_ms=0, lag_ms=0, stale=False, reason=None, ready=True)
+        self.report = LagReport(at_ms=0, lag_ms=0, stale=False, reason=None)
 
     def start(self) -> None:
         pass

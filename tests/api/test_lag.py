@@ -20,11 +20,13 @@ from app.report import Freshness
 from app.settings import Settings
 from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
 from app.verdicts import DEFAULT_RULES
+from cli.topics import ensure_topics
 from tables.background import Background
 from tables.conditions import Condition
 from tables.presence import WORKERS, presence
 from tables.views import OWNERS, PARTITIONS, Fence, Owner
-from tests.support.kafka import fresh_topics
+from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
+from tests.support.kafka import delete_topics, fresh_topics
 
 FACT_PARTITIONS = 2
 
@@ -268,7 +270,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
     monitor = LagMonitor(positions, Metrics(), Background())
-    monitor._report = LagReport(at_ms=1, lag_ms=0, stale=False, reason=None, ready=True)
+    monitor._report = LagReport(at_ms=1, lag_ms=0, stale=False, reason=None)
     states = [(monitor.report.stale, monitor.report.ready)]
     monitor._finished_at -= SILENT_S + 1
     states.append((monitor.report.stale, monitor.report.ready))
@@ -294,3 +296,37 @@ def test_what_a_worker_says_of_itself_makes_it_stale(monitor: LagMonitor, settin
     with redis.Redis.from_url(settings.redis) as client:
         client.hset(WORKERS, "a", msgspec.json.encode(presence(DEFAULT_RULES, 0, now_ms)))
     assert monitor.measure().freshness == Freshness(0)
+
+
+def test_a_topic_that_is_gone_is_named(settings: Settings) -> None:
+    """`/readyz` said that Kafka doesn't answer, and nobody said which topic was missing."""
+    acknowledged: dict[int, int] = {}
+    positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS, acknowledged=acknowledged)
+    monitor = LagMonitor(positions, Metrics(), Background())
+    append(settings, WEBHOOKS, 3, n=2)
+    wait_for(lambda: measure(monitor).ready and topic_lags(monitor.measure())[WEBHOOKS] == 2)
+    topic = LogInspector(settings.kafka).topic_id(WEBHOOKS)
+    # Taken since the ends were asked for: whoever reads what comes after the loss knows of it all the same.
+    acknowledged[3] = 5
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, {4: 7}))  # another process's
+    delete_topics(settings.kafka, (WEBHOOKS, DEAD))
+    wait_for(lambda: "webhooks.dead" in (monitor.measure().reason or ""))
+    report = monitor.measure()
+    assert report.unready == report.reason == "topic webhooks is not there; topic webhooks.dead is not there"
+    assert "topic webhooks is not there" in (report.trouble or "")
+    assert "Every role makes what is missing when it starts" in (report.trouble or "")
+    assert settings.kafka in (report.trouble or "")
+    with redis.Redis.from_url(settings.redis) as client:
+        ends = ends_of(client.hgetall(WEBHOOK_POSITIONS), topic)
+    assert (ends[3], ends[4], ends[0]) == (5, 7, 0)
+    ensure_topics(settings)
+    wait_for(lambda: monitor.measure().ready and not acknowledged)
+    positions.close()
+
+
+def test_a_topic_with_too_few_partitions_is_named(settings: Settings) -> None:
+    positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS + 1)
+    monitor = LagMonitor(positions, Metrics(), Background())
+    wait_for(lambda: monitor.measure().unready == "topic facts has 2 of 3 partitions", 30)
+    positions.close()

@@ -162,9 +162,10 @@ async def test_live(api: Api) -> None:
 async def test_health(api: Api) -> None:
     assert (await api.http.get("/healthz")).status_code == 200
     assert (await api.http.get("/readyz")).status_code == 200
-    api.lag.say(ready=False)
+    api.lag.say(unready="topic webhooks is not there")
     answer = await api.http.get("/readyz")
     assert answer.status_code == 503
+    assert answer.json()["message"] == "topic webhooks is not there"
     assert answer.headers["retry-after"] == "2"
     assert (await api.http.get("/healthz")).status_code == 200
 

@@ -18,7 +18,7 @@ from cli import own_kafka
 from cli.addresses import read_address
 from cli.topics import ensure_topics
 from tests.support.intake import producer, stored
-from tests.support.kafka import fresh_topics
+from tests.support.kafka import delete_topics, fresh_topics
 
 HEADERS = [("org", b"acme"), ("received_at_ms", b"1")]
 
@@ -138,3 +138,26 @@ async def test_a_frozen_broker_costs_two_seconds_and_is_found_again(tmp_path: Pa
         assert values >= {b"before", b"after"}
     finally:
         server.stop()
+
+
+async def test_a_topic_that_is_gone_and_made_again(kafka: str) -> None:
+    """Nothing is taken that isn't stored, it is said why, and it goes on by itself."""
+    settings = Settings(kafka=kafka)
+    fresh_topics(settings)
+    sender = producer(kafka, settings, why_not=lambda: "topic webhooks is not there")
+    await sender.send(WEBHOOKS, b"before", [], 3)
+    assert sender.acknowledged == {3: 1}
+    delete_topics(kafka, (WEBHOOKS,))
+    with pytest.raises(TryLater, match="at the moment: topic webhooks is not there"):
+        await sender.send(WEBHOOKS, b"meanwhile", [], 3)
+    ensure_topics(settings)
+    taken = 0
+    async with asyncio.timeout(60):
+        while not taken:
+            with contextlib.suppress(TryLater):
+                await sender.send(WEBHOOKS, b"after", [], 3)
+                taken += 1
+    await sender.send(FACTS, b"x", [], 0)
+    assert set(sender.acknowledged) == {3}, "only of webhooks"
+    await sender.close()
+    assert b"after" in {value for _, value, _ in stored(kafka, WEBHOOKS, WEBHOOKS_PARTITIONS)}

@@ -59,7 +59,6 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Missing option '--from'"),
         (["--from", "yesterday"], "is no time: say 2026-11-24T10:00:00Z"),
         (["--from", "1h", "--until", "2h"], "--until must be later than --from"),
         (["--from", "1h", "--org", "nobody"], "there is no organisation nobody"),

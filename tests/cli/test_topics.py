@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from app.errors import StateError, TryLater
 from app.settings import Settings
@@ -61,6 +61,14 @@ def test_another_number_of_partitions_is_refused(settings: Settings) -> None:
     with pytest.raises(StateError, match=r"REPORTS_PARTITIONS is 5, but .* with 4 partitions"):
         ensure_topics(msgspec.structs.replace(settings, partitions=5))
     assert partitions(settings.kafka)[FACTS] == 4
+
+
+def test_webhooks_that_somebody_made_with_too_few_partitions_gets_the_others(settings: Settings) -> None:
+    client = AdminClient({"bootstrap.servers": settings.kafka, "log_level": 2})
+    for made in client.create_topics([NewTopic(WEBHOOKS, 3, 1)]).values():
+        made.result(10)
+    ensure_topics(settings)
+    assert partitions(settings.kafka)[WEBHOOKS] == 8
 
 
 def test_a_larger_body_raises_the_limit_and_a_smaller_one_leaves_it(settings: Settings) -> None:

@@ -140,7 +140,7 @@ def _no_signals(server: uvicorn.Server) -> Iterator[None]:
     yield
 
 
-def producer(kafka: str, settings: Settings, **more: float) -> Producer:
+def producer(kafka: str, settings: Settings, **more: object) -> Producer:
     return Producer(kafka, max_message_bytes=settings.max_body + RECORD_OVERHEAD, **more)  # type: ignore[arg-type]
 
 

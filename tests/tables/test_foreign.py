@@ -15,7 +15,8 @@ from app import facts as f
 from app import keys
 from app.erasure import erased_records
 from app.facts import Entry, ErasedRecord, FactsRecord, encode
-from tables.foreign import ForeignRow, condition_of
+from tables.conditions import Accepted
+from tables.foreign import ForeignRow, accepted_of, condition_of
 from tables.partition import PartitionDatabase
 from tables.section_parts import PUBLISHED
 from tests.support.facts import KEY, ORG, SECRET, START_MS, entries, entry
@@ -154,14 +155,17 @@ def test_what_is_left_out_is_kept_and_said(tmp_path: Path) -> None:
         ("spring", ""): (3, 0, 1, 1),
         ("autumn", THEIRS): (1, 0, 2, 2),
     }
-    message = condition_of(base.foreign.rows(), [])
+    rows = base.foreign.rows()
+    message = condition_of(rows, [])
     base.close()
     assert message is not None
     assert message.startswith(
         "7 facts of 2 campaigns, accepted from 2026-09-21T14:12:20.000Z to 2026-09-21T14:14:20."
     )
     assert f"{THEIRS}, unknown" in message
-    assert "`reports renormalize --from 2026-09-21T14:12:20.000Z`" in message
+    assert "`reports renormalize` reads their webhooks again" in message
+    assert accepted_of(rows) == Accepted(START_MS - MINUTE_MS, START_MS + MINUTE_MS)
+    assert accepted_of([]) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""Topics that an installation needs and that Kafka doesn't have, or not with all their partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from confluent_kafka.admin import AdminClient
+
+from app.topics import DEAD, FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS
+
+WAY_OUT: Final = (
+    "Every role makes what is missing when it starts, and a running normalize starts again for that: see that one "
+    "runs, and what its log says"
+)
+
+
+def needed(partitions: int = 1) -> dict[str, int]:
+    """Topic → how many partitions webhooks need on their way; `partitions`: of `facts`."""
+    return {WEBHOOKS: WEBHOOKS_PARTITIONS, FACTS: partitions, DEAD: 1}
+
+
+def partitions_there(admin: AdminClient, timeout_s: float) -> dict[str, int]:
+    """Topic → how many partitions it has, of all that are there. Blocks; raises KafkaException."""
+    return {
+        name: len(topic.partitions) for name, topic in admin.list_topics(timeout=timeout_s).topics.items()
+    }
+
+
+def missing(there: Mapping[str, int], wanted: Mapping[str, int]) -> str:
+    """What is missing, in words; empty where nothing is."""
+    return "; ".join(
+        f"topic {topic} has {there[topic]} of {count} partitions"
+        if topic in there
+        else f"topic {topic} is not there"
+        for topic, count in wanted.items()
+        if there.get(topic, 0) < count
+    )
