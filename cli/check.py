@@ -12,6 +12,7 @@ import click
 from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings, settings_from
+from app.words import number_of
 from cli.config import (
     ConfigFile,
     Missing,
@@ -151,7 +152,8 @@ def _summary(path: Path, settings: Settings, organisations: Organisations) -> st
         settings.geoip or default_geoip(settings.data) or "the ESPs alone (`reports geo` fetches a database)"
     )
     return (
-        f"{path.absolute()} is right: {len(organisations.by_id)} organisations, {sources} sources, {keys} keys; "
+        f"{path.absolute()} is right: {number_of(len(organisations.by_id), 'organisation')}, "
+        f"{number_of(sources, 'source')}, {number_of(keys, 'key')}; "
         f"Kafka {settings.kafka or 'own'}, Redis {'as set' if settings.redis else 'own'}, data in {settings.data}; "
         f"places from {places}"
     )

@@ -20,6 +20,7 @@ from rocksdict import Rdict, WriteBatch
 from app.facts import CampaignKey, RecipientKey, encode
 from app.foreign import is_foreign
 from app.times import utc_text
+from app.words import number_of
 from tables import layout
 
 REASON: Final = "some events were recorded under another secret and are not counted yet"
@@ -144,7 +145,7 @@ def condition_of(rows: Sequence[tuple[str, ForeignRow]], counted: Sequence[int])
         begin, end = min(row.first_ms for _, row in rows), max(row.last_ms for _, row in rows)
         secrets = ", ".join(sorted({secret or "unknown" for secret, _ in rows}))
         said.append(
-            f"{facts} facts of {len(campaigns)} campaigns, accepted from {utc_text(begin)} to {utc_text(end)}, were "
+            f"{number_of(facts, 'fact')} of {number_of(len(campaigns), 'campaign')}, accepted from {utc_text(begin)} to {utc_text(end)}, were "
             f"keyed by another secret (fingerprint {secrets}) and are not counted: `reports renormalize --from "
             f"{utc_text(begin)}` reads their webhooks again"
         )
