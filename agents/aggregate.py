@@ -155,8 +155,8 @@ class Aggregator:
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
             self.aside.remove(partition)
-        for partition, error in failed.items():
-            self.set_aside(partition, error)
+        for partition, reason in failed.items():
+            self.set_aside(partition, reason)
         self.aside.tell()
         if opened := {p: self.positions[p] for p in sorted(new) if p in self.positions}:
             log.info("counting partitions %s", opened)

@@ -106,7 +106,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
             return f"partition {self.partition}: which of the records below offset {self.to} were read is not known"
         if self.lost is None:
             return f"partition {self.partition}: the log ends before offset {self.position}, up to which it was read"
-        return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {number_of(self.lost, 'record')}"
+        lost = number_of(self.lost, "record")
+        return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {lost}"
 
     def gap(self, partition: int) -> Gap:
         """What it is to a partition of `facts`."""

@@ -120,8 +120,8 @@ def _renormalize(
         click.echo(f"lost: {number_of(facts, 'fact')} of {org}, campaign {campaign}")
     if lost and not accept_lost:
         click.echo(
-            f"{number_of(sum(lost.values()), 'fact')} can't be brought back: their webhooks are gone and the log doesn't prove what "
-            "they were. --accept-lost ends the condition all the same",
+            f"{number_of(sum(lost.values()), 'fact')} can't be brought back: the webhooks are gone and the log "
+            "doesn't prove what was in them. --accept-lost ends the condition all the same",
             err=True,
         )
     elif asked.until_ms is None and asked.source is None:

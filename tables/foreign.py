@@ -145,12 +145,12 @@ def condition_of(rows: Sequence[tuple[str, ForeignRow]], counted: Sequence[int])
         begin, end = min(row.first_ms for _, row in rows), max(row.last_ms for _, row in rows)
         secrets = ", ".join(sorted({secret or "unknown" for secret, _ in rows}))
         said.append(
-            f"{number_of(facts, 'fact')} of {number_of(len(campaigns), 'campaign')}, accepted from {utc_text(begin)} to {utc_text(end)}, were "
-            f"keyed by another secret (fingerprint {secrets}) and are not counted: `reports renormalize --from "
-            f"{utc_text(begin)}` reads their webhooks again"
+            f"{number_of(facts, 'fact')} of {number_of(len(campaigns), 'campaign')}, accepted from {utc_text(begin)} "
+            f"to {utc_text(end)}, keyed by another secret (fingerprint {secrets}) and not counted: `reports "
+            f"renormalize --from {utc_text(begin)}` reads their webhooks again"
         )
         if erasures:
-            said.append(f"{erasures} erasures were, too, and erased nobody: ask for them again")
+            said.append(f"{number_of(erasures, 'erasure')} too, which erased nobody: ask again")
     if counted:
         said.append(
             f"partitions {', '.join(map(str, sorted(counted)))} have counted such facts, and topic facts no longer has "

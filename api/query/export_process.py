@@ -205,10 +205,9 @@ def main() -> int:
             raise
         _tell(export_wire.UNREADABLE + " ".join(str(error).split()))
         return 1
-    what = "recipient" if job.request.asked.events is None else "event"
-    _tell(
-        f"{number_of(rows, what)} of {number_of(len(job.request.partitions), 'partition')} in {time.monotonic() - began:.1f} s"
-    )
+    written = number_of(rows, "recipient" if job.request.asked.events is None else "event")
+    partitions = number_of(len(job.request.partitions), "partition")
+    _tell(f"{written} of {partitions} in {time.monotonic() - began:.1f} s")
     return 0
 
 
