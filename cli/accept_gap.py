@@ -229,8 +229,8 @@ def loss_of(gap: Gap) -> str:
     if gap.to < gap.position:
         return (
             f"{where}: the log lost its end, offsets {gap.to} to {gap.position - 1} "
-            f"({number_of(gap.position - gap.to, 'record')}). They are counted, and stay so; what comes in is counted from offset {gap.to} on. Counted again from the "
-            "log the numbers would lack them"
+            f"({number_of(gap.position - gap.to, 'record')}). They are counted, and stay so; what comes in is counted "
+            f"from offset {gap.to} on. Counted again from the log the numbers would lack them"
         )
     return (
         f"{where}: offsets {gap.position} to {gap.to - 1} ({number_of(gap.to - gap.position, 'record')}{older}) are "

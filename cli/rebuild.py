@@ -110,8 +110,8 @@ async def _wait(redis: Redis, before: list[dict[int, Fence]], partitions: int, w
             if time.monotonic() > deadline:
                 raise StateError(
                     f"{partitions - len(left)} of {number_of(partitions, 'partition')} rebuilt after {wait_s:.0f} s, "
-                    f"not yet {', '.join(map(str, left))}; the workers go on by themselves, `reports lag` and /ops/workers "
-                    "tell how far they are"
+                    f"not yet {', '.join(map(str, left))}; the workers go on by themselves, `reports lag` and "
+                    "/ops/workers tell how far they are"
                 )
             await asyncio.sleep(POLL_S)
     Console(stderr=True).print(f"{number_of(partitions, 'partition')} rebuilt")
