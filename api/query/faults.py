@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tables.broken import damaged_file, way_out, words_of
+from tables.broken import damaged_file, is_forbidden, way_out, words_of
 
 LASTING_S: Final = 10.0
 _FOLLOWS: Final = (
@@ -52,13 +52,14 @@ class Faults:
         file = damaged_file(error)
         if file is not None and file.parent.name == f"p{partition}":
             with self._lock:
-                self._damaged[partition] = _Damaged(error, file, _signature(file))
+                self._damaged[partition] = _Damaged(_bare(error), file, _signature(file))
 
     def failed(self, partition: int | None, error: Exception) -> None:
         """It could not be opened, or could not catch up."""
         with self._lock:
             known = self._failing.get(partition)
-            self._failing[partition] = _Failing(error, known.since if known is not None else self._clock())
+            since = known.since if known is not None else self._clock()
+            self._failing[partition] = _Failing(_bare(error), since)
 
     def caught_up(self, partition: int | None) -> None:
         if partition in self._failing:
@@ -93,6 +94,12 @@ class Faults:
         path = self._state if partition is None else self._state / f"p{partition}"
         said = way_out(path, partition or 0, error, is_counted=True)
         return said if said is not None else f"{path} can't be read ({words_of(error)})"
+
+
+def _bare(error: Exception) -> Exception:
+    """Without its traceback, whose frames hold iterators, and these the database open."""
+    kind = PermissionError if is_forbidden(error) else Exception
+    return kind(str(error))
 
 
 def _signature(path: Path) -> _Signature | None:

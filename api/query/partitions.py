@@ -80,10 +80,17 @@ class Partitions:
 
         Takes a look at the disk. Done each second, so that an answer never has much to catch up with.
         """
-        for partition, database in list(self._databases.items()):
-            if self._catch_up(partition, database):
-                self.faults.caught_up(partition)
-                self._check(partition, database)
+        with self._lock:
+            known_ones = dict(self._databases)
+            for database in known_ones.values():
+                database.users += 1
+        try:
+            for partition, database in known_ones.items():
+                if self._catch_up(partition, database):
+                    self.faults.caught_up(partition)
+                    self._check(partition, database)
+        finally:
+            self._release(known_ones.values())
         found, unknown = self._found()
         self.faults.look(found.keys() | unknown)
         for partition in self._databases.keys() | found.keys():
@@ -151,8 +158,9 @@ class Partitions:
         with self._lock:
             if self._databases.get(partition) is database:
                 del self._databases[partition]
+            # Several may come upon the same fault: it is closed once.
+            unused = not database.users and not database.retired
             database.retired = True
-            unused = not database.users
         if unused:
             database.reader.close()
 
@@ -178,14 +186,17 @@ class Partitions:
             if moved := [p for p, database in taken.items() if self._generation(database) != before[p]]:
                 raise Missing(moved)
         finally:
-            unused = []
-            with self._lock:
-                for database in taken.values():
-                    database.users -= 1
-                    if database.retired and not database.users:
-                        unused.append(database)
-            for database in unused:
-                database.reader.close()
+            self._release(taken.values())
+
+    def _release(self, databases: Iterable[_Database]) -> None:
+        unused = []
+        with self._lock:
+            for database in databases:
+                database.users -= 1
+                if database.retired and not database.users:
+                    unused.append(database)
+        for database in unused:
+            database.reader.close()
 
     def _catch_up(self, partition: int, database: _Database) -> bool:
         try:

@@ -22,7 +22,7 @@ from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
 from app.verdicts import DEFAULT_RULES
 from tables.background import Background
 from tables.conditions import Condition
-from tables.presence import WORKERS, presence
+from tables.presence import SILENT_MS, WORKERS, presence
 from tables.views import OWNERS, PARTITIONS, Fence, Owner
 from tests.support.kafka import fresh_topics
 
@@ -59,6 +59,26 @@ def test_what_makes_it_stale(place: Place, oldest: dict[tuple[str, int], int], w
     _, _, reason = judge({("facts", 0): place}, oldest, now_ms=1_000_000)
     assert reason is not None
     assert word in reason
+
+
+def test_a_living_worker_without_partitions(monitor: LagMonitor, settings: Settings) -> None:
+    """It says nothing of those that nobody has: their silence is what is wrong."""
+    append(settings, FACTS, 0)
+    now_ms = int(time.time() * 1000)
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(WORKERS, "a-0", msgspec.json.encode(presence(DEFAULT_RULES, 0, now_ms)))
+        client.hset(OWNERS, "1", msgspec.json.encode(Owner("a-0", "/state/p1", now_ms)))
+        client.hset(OWNERS, "2", msgspec.json.encode(Owner("b-0", "/state/p2", now_ms - 2 * SILENT_MS)))
+    for partition in range(FACT_PARTITIONS):
+        counted(settings, partition, 0)
+    measure(monitor)
+    places = monitor._positions.places(monitor._positions.ends()[0])
+    assert [
+        partition for (topic, partition), place in sorted(places.items()) if topic == FACTS and place.away
+    ] == [partition for partition in range(FACT_PARTITIONS) if partition != 1]
+    later = monitor._clock() + STALE_AGE_MS / 1000 + 1
+    monitor._clock = lambda: later
+    assert monitor.measure().reason == "counting is behind: partition 0 has no worker"
 
 
 def test_a_clock_that_is_behind_the_brokers_gives_no_negative_age() -> None:

@@ -190,8 +190,10 @@ def copied(stack: Stack) -> Path:
     stack.stop("aggregate")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(stack.data / "state" / "p1", copy)
+    log = stack.folder / "aggregate.log"
+    before = log.read_text().count("counting partitions")
     stack.start("aggregate")
-    stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 30, "pages")
+    stack.wait_for(lambda: log.read_text().count("counting partitions") > before, 60, "the worker counts")
     return copy
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from api.query.faults import LASTING_S, Faults
-from api.query.partitions import CHECK_S, Partitions
+from api.query.partitions import CHECK_S, Missing, Partitions
 from app import facts as f
 from tables import layout
 from tests.support.databases import Databases
@@ -185,3 +187,35 @@ def test_which_errors_are_damage(tmp_path: Path, clock: Clock) -> None:
         assert (0 in faults.said()) == file, said
         faults.look(set())
         assert faults.said() == {}
+
+
+def test_many_come_upon_it_at_a_time(tmp_path: Path, partitions: Partitions) -> None:
+    """A reader is closed once, and not while somebody has it."""
+    layout._cache = None
+    for table in tables(tmp_path / "p1"):
+        data = bytearray(table.read_bytes())
+        data[len(data) // 20] ^= 0xFF
+        table.write_bytes(data)
+    found: list[str] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                read(partitions)
+            except Missing:
+                continue
+            except Exception as error:  # noqa: BLE001  whatever it is, the test says so
+                found.append(str(error))
+                partitions.broken(error, [0, 1, 2])
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask) for _ in range(4)]
+        try:
+            while len(found) < 200:
+                partitions.refresh()
+        finally:
+            done.set()
+        for one in asked:
+            one.result()
+    assert [said for said in found if not said.startswith("Corruption")] == []
