@@ -193,7 +193,7 @@ def copied(stack: Stack) -> Path:
     log = stack.folder / "aggregate.log"
     before = log.read_text().count("counting partitions")
     stack.start("aggregate")
-    stack.wait_for(lambda: log.read_text().count("counting partitions") > before, 60, "the worker counts")
+    stack.wait_for(lambda: log.read_text().count("counting partitions") > before, 120, "the worker counts")
     return copy
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_table_under_a_running_worker(stack: Stack) -> None:
     shutil.rmtree(stack.data / "state" / "p1")
     shutil.copytree(copy, stack.data / "state" / "p1")
     stack.start("aggregate")
-    stack.wait_for(lambda: is_well(stack, total), 60, "lists are right again, and nothing is said")
+    stack.wait_for(lambda: is_well(stack, total), 120, "lists are right again, and nothing is said")
     assert stack.run("reconcile").returncode == 0
 
 
@@ -262,7 +262,7 @@ def test_a_table_that_is_cut_short_under_a_running_worker(stack: Stack) -> None:
     assert "or remove the folder, and the partition is counted again from the log" in condition["message"]
     assert stack.run("reconcile").returncode == 3
     shutil.rmtree(stack.data / "state" / "p1")
-    stack.wait_for(lambda: is_well(stack, total), 60, "lists are right again, and nothing is said")
+    stack.wait_for(lambda: is_well(stack, total), 120, "lists are right again, and nothing is said")
     assert stack.run("reconcile").returncode == 0
 
 
