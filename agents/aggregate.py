@@ -87,7 +87,9 @@ class Aggregator:
         self.redis = redis_of(settings, timeout_s=2.0)
         self._writer = ViewWriter(self.redis, settings.secret)
         self.conditions = Conditions(clock.seconds)
-        self.aside = SetAside(state, self.conditions)
+        self.aside = SetAside(
+            state, self.conditions, counted=lambda: self.databases.keys(), partitions=settings.partitions
+        )
         self.publisher = Publisher(
             self._writer, self.slot.member, settings.rules, self.conditions,
             redis_clock=clock, set_aside=self.set_aside, configuration=fingerprints(settings, None),
@@ -136,6 +138,7 @@ class Aggregator:
         generations = await generations_at_assignment(
             self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
         )
+        failed: dict[int, Exception] = {}
         for partition in sorted(new):
             self._begins[partition] = ends[partition].start
             history = histories[partition]
@@ -146,12 +149,15 @@ class Aggregator:
             except TryLater:
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, it is this partition's, and the others go on
-                self.set_aside(partition, error)
+                failed[partition] = error
                 continue
             self.databases[partition] = database
             self.positions[partition] = database.next_offset
             self.publisher.add(database, ends[partition].end)
             self.aside.remove(partition)
+        for partition, reason in failed.items():
+            self.set_aside(partition, reason)
+        self.aside.tell()
         if opened := {p: self.positions[p] for p in sorted(new) if p in self.positions}:
             log.info("counting partitions %s", opened)
 

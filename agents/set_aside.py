@@ -1,4 +1,4 @@
-"""Partitions that are not counted at the moment, while the others go on: why, the ways out, and when to look again.
+"""Partitions that are not counted at the moment, while others may go on: why, the ways out, and when to look again.
 
 Rules:
 - Whatever is wrong with one partition's database, log or records sets that partition aside: its records stay in the
@@ -15,12 +15,12 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.errors import LogGap, ReportsError
-from tables.broken import is_database_error, is_disk_full, is_forbidden, words_of
+from tables.broken import is_disk_full, way_out, words_of
 from tables.conditions import Conditions, GapSeen
 
 SET_ASIDE: Final = "partition_set_aside"
@@ -42,17 +42,27 @@ class _Aside(NamedTuple):
     error: Exception | None
     folder: _Signature
     try_at: float
+    seen: GapSeen | None = None
+    begin: int | None = None
 
 
 class SetAside:
     """Those of one worker. Not for use from several threads at once."""
 
     def __init__(
-        self, state: Path, conditions: Conditions, clock: Callable[[], float] = time.monotonic
+        self,
+        state: Path,
+        conditions: Conditions,
+        clock: Callable[[], float] = time.monotonic,
+        counted: Callable[[], Collection[int]] = tuple,
+        partitions: int = 0,
     ) -> None:
+        """`counted`: the partitions of this worker that go on. `partitions`: how many the installation has."""
         self._state = state
         self._conditions = conditions
         self._clock = clock
+        self._counted = counted
+        self._partitions = partitions
         self._aside: dict[int, _Aside] = {}
 
     def __contains__(self, partition: int) -> bool:
@@ -73,7 +83,7 @@ class SetAside:
         """`seen`: where the database stood, at a gap; `begin`: the log's first offset, where it is known."""
         _let_go(error)
         full = is_disk_full(error)
-        self._note(partition, error, ROOM_S if full else RETRY_S)
+        self._note(partition, error, ROOM_S if full else RETRY_S, seen, begin)
         if full:
             self._conditions.clear(SET_ASIDE, partition)
             self._conditions.set(
@@ -83,14 +93,31 @@ class SetAside:
                 reason="a worker's disk is full: events are kept and counted once there is room",
             )
             return
-        self._conditions.set(
-            SET_ASIDE,
-            f"{self._words(partition, error, begin)}. The other partitions go on; this one is tried again every "
-            f"{RETRY_S:.0f} s, and at once when its folder changes",
-            partition=partition,
-            reason=f"a part of the numbers is not counted at the moment (partition {partition} is set aside)",
-            gap=seen,
-        )
+        self.tell(partition)
+
+    def tell(self, new: int | None = None) -> None:
+        """Says of each what is wrong, by what goes on now: to be called when that has changed. `new`: one of which
+        nothing was said yet."""
+        others = "The other partitions go on" if self._counted() else "No partition of this worker is counted"
+        said = [p for p in sorted(self._aside) if p == new or self._conditions.has(SET_ASIDE, p)]
+        for partition in said:
+            one = self._aside[partition]
+            if one.error is None:
+                continue
+            self._conditions.set(
+                SET_ASIDE,
+                f"{self._words(partition, one.error, one.begin)}. {others}; this one is tried again every "
+                f"{RETRY_S:.0f} s, and at once when its folder changes",
+                partition=partition,
+                reason=self._reason(said),
+                gap=one.seen,
+            )
+
+    def _reason(self, said: Sequence[int]) -> str:
+        if len(said) == self._partitions:
+            return "the numbers are not counted at the moment (all partitions are set aside)"
+        which = f"partition {said[0]} is" if len(said) == 1 else f"partitions {', '.join(map(str, said))} are"
+        return f"a part of the numbers is not counted at the moment ({which} set aside)"
 
     def again(self, partition: int) -> None:
         """It is opened again at once, and nothing said: what was noticed may be no fault."""
@@ -99,13 +126,14 @@ class SetAside:
     def put_off(self, partition: int) -> None:
         """It could not be tried: Kafka doesn't answer. What was said of it stands."""
         known = self._aside[partition]
-        self._note(partition, known.error, ROOM_S)
+        self._note(partition, known.error, ROOM_S, known.seen, known.begin)
 
     def remove(self, partition: int) -> None:
         """It is counted again, or was given away."""
         if self._aside.pop(partition, None) is None:
             return
         self._conditions.clear(SET_ASIDE, partition)
+        self.tell()
         if not any(one.error is not None and is_disk_full(one.error) for one in self._aside.values()):
             self._conditions.clear(DISK_FULL)
 
@@ -127,8 +155,11 @@ class SetAside:
                 found.append(partition)
         return found
 
-    def _note(self, partition: int, error: Exception | None, wait_s: float) -> None:
-        self._aside[partition] = _Aside(error, _signature(self._path(partition)), self._clock() + wait_s)
+    def _note(
+        self, partition: int, error: Exception | None, wait_s: float, seen: GapSeen | None, begin: int | None
+    ) -> None:
+        folder = _signature(self._path(partition))
+        self._aside[partition] = _Aside(error, folder, self._clock() + wait_s, seen, begin)
 
     def _path(self, partition: int) -> Path:
         return self._state / f"p{partition}"
@@ -145,19 +176,15 @@ class SetAside:
     def _words(self, partition: int, error: Exception, begin: int | None) -> str:
         path = self._path(partition)
         if isinstance(error, LogGap):
+            every = " (`reports accept-gap --all` for all that wait at a gap)" if len(self.gaps) > 1 else ""
             return (
-                f"{error}. Restore the log, or a newer copy of {path}; or go on with `reports accept-gap {partition}`, "
-                "which says what is lost"
+                f"{error}. Restore the log, or a newer copy of {path}; or go on with `reports accept-gap {partition}`"
+                f"{every}, which says what is lost"
             )
         if isinstance(error, ReportsError):
             return str(error)
-        if is_forbidden(error):
-            return (
-                f"{path} can't be read or written to (permission denied): give its files back to the worker's user "
-                f"(number {os.getuid()})"
-            )
-        if is_database_error(error):
-            return f"the database in {path} is broken ({words_of(error)}): {_replaced(partition, begin)}"
+        if said := way_out(path, partition, error, begin=begin):
+            return said
         return (
             f"partition {partition} can't be counted: {type(error).__name__}: {words_of(error)}. This is a bug, and "
             "nothing is lost, since the log has all of it: report it with the worker's log, and upgrade"
@@ -169,16 +196,6 @@ def _let_go(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def _replaced(partition: int, begin: int | None) -> str:
-    if begin:
-        return (
-            "put a copy of the folder back. Counted again from the log it would lack what is older than offset "
-            f"{begin}; to do so all the same, remove the folder, and go on with `reports accept-gap {partition} "
-            "--lose-counted`"
-        )
-    return "put a copy of the folder back, or remove it: the partition is counted again from the log"
 
 
 def _signature(path: Path) -> _Signature:

@@ -37,7 +37,7 @@ from api import event_log, paged, parameters, recipients
 from api.negotiation import codings_of
 from api.operations import CSV, EVENT_FILTERS, RECIPIENT_FILTERS, REPORT, ApiRoute, Operation, Parameter
 from api.paths import CAMPAIGN
-from api.queries import Queries, away
+from api.queries import Queries
 from api.query import export_wire, wire
 from api.query.export_wire import LENGTH_BYTES, MAX_HEAD, ExportHead, ExportRequest
 from app.errors import TryLater
@@ -147,11 +147,11 @@ async def open_export(queries: Queries, what: Asked, *, gzip: bool) -> ExportStr
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(HEAD_S):
-                stream = await _begin(leader, queries.token, request, stack)
+                stream = await _begin(leader, queries, request, stack)
         except (httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
-            raise away(request.partitions) from error
+            raise await queries.refusal(request.partitions) from error
         if missing := stream.head.missing:
-            raise away(missing)
+            raise await queries.refusal(missing)
         behind = {
             partition
             for partition, fence in stream.head.fences.items()
@@ -159,12 +159,12 @@ async def open_export(queries: Queries, what: Asked, *, gzip: bool) -> ExportStr
             and Fence(*fence, stands.topic).is_behind(stands)
         }
         if behind:
-            raise away(behind)
+            raise await queries.refusal(behind)
         stream._stack = stack.pop_all()
         return stream
 
 
-async def _begin(url: str, token: str, request: ExportRequest, stack: AsyncExitStack) -> ExportStream:
+async def _begin(url: str, queries: Queries, request: ExportRequest, stack: AsyncExitStack) -> ExportStream:
     timeout = httpx.Timeout(export_wire.QUIET_S, connect=CONNECT_S)
     # Plain HTTP: without this each client reads the machine's certificate authorities, 30 ms on the event loop.
     no_authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -176,16 +176,16 @@ async def _begin(url: str, token: str, request: ExportRequest, stack: AsyncExitS
             "POST",
             url + export_wire.PATH,
             content=export_wire.encode(request),
-            headers={"authorization": f"Bearer {token}", "accept-encoding": "identity"},
+            headers={"authorization": f"Bearer {queries.token}", "accept-encoding": "identity"},
         )
     )
     if answer.status_code == HTTPStatus.CONFLICT:
-        raise away(_refusal.decode(await answer.aread()).missing)
+        raise await queries.refusal(_refusal.decode(await answer.aread()).missing)
     if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         raise TryLater(BUSY_RETRY_S, "other exports are running, try again when they are done")
     if answer.status_code != HTTPStatus.OK:
         log.error("the query process of partitions %s answered %s", request.partitions, answer.status_code)
-        raise away(request.partitions)
+        raise await queries.refusal(request.partitions)
     body = answer.aiter_raw()
     data = b""
     while len(data) < LENGTH_BYTES or len(data) < LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "big"):

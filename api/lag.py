@@ -93,6 +93,7 @@ def judge(
     rows: list[PartitionLag] = []
     reason: str | None = None
     age_ms = 0
+    away: list[str] = []
     for (topic, partition), place in sorted(places.items()):
         at_ms = oldest.get((topic, partition))
         lag = max(0, place.end - place.start)
@@ -107,7 +108,10 @@ def judge(
             )
         )
         if place.foreign:
-            reason = reason or f"{topic}/{partition}: the numbers are those of another topic of this name"
+            reason = (
+                reason
+                or f"topic {topic} was recreated: the numbers of partition {partition} are those of the one before"
+            )
         elif place.position is not None and place.position > place.end:
             reason = reason or f"{topic}/{partition}: the position is behind the log's end"
         elif place.position is None and lag:
@@ -116,7 +120,12 @@ def judge(
             reason = reason or f"{topic}/{partition}: the oldest record can't be read"
         if lag and at_ms is not None:
             age_ms = max(age_ms, now_ms - at_ms)
-    if age_ms > STALE_AGE_MS:
+            if place.away and now_ms - at_ms > STALE_AGE_MS:
+                away.append(str(partition))
+    if away:
+        which = f"partitions {', '.join(away)} have" if len(away) > 1 else f"partition {away[0]} has"
+        reason = reason or f"counting is behind: {which} no worker"
+    elif age_ms > STALE_AGE_MS:
         reason = reason or "counting is behind"
     return tuple(rows), age_ms, reason
 

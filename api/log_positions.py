@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from concurrent.futures import wait
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import redis
@@ -31,7 +31,7 @@ from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIO
 from tables.conditions import Condition
 from tables.kafka_clients import client_settings, kafka_words
 from tables.missing_topics import missing, needed, partitions_there
-from tables.presence import WORKERS, conditions_of
+from tables.presence import SILENT_MS, WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
 from tables.redis_names import sync_client
@@ -76,6 +76,15 @@ def _reached(text: bytes | None) -> float:
     return math.inf
 
 
+def _sign_of_life(text: bytes | None) -> float:
+    """When an owner last said that it has its partition, ms; infinite where another version says something else."""
+    if text is None:
+        return -math.inf
+    with contextlib.suppress(msgspec.MsgspecError):
+        return _owner.decode(text).at_ms
+    return math.inf
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a partition's reader stands."""
 
@@ -85,6 +94,8 @@ class Place(msgspec.Struct, frozen=True):
     """Asked only where the position is not known."""
     foreign: bool = False
     """The published numbers are those of another topic of this name."""
+    away: bool = False
+    """No living worker has the partition."""
 
     @property
     def start(self) -> int:
@@ -152,7 +163,7 @@ class LogPositions:
         return found, self._dead.letters(self._dead_begin[1], dead_end)
 
     def places(self, ends: Mapping[Key, int]) -> dict[Key, Place]:
-        counted, foreign = self._counted()
+        counted, foreign, away = self._counted()
         positions = self.committed() | counted
         unknown = [key for key in ends if key not in positions]
         begins = self._offsets(unknown, _earliest()) if unknown else {}
@@ -161,7 +172,7 @@ class LogPositions:
             begin = begins.get(key)
             # An empty partition that nobody has worked on is worked off.
             position = positions.get(key, end if begin == end else None)
-            places[key] = Place(end, position, begin, key in foreign)
+            places[key] = Place(end, position, begin, key in foreign, key in away)
         return places
 
     def conditions(self) -> list[Condition]:
@@ -255,12 +266,18 @@ class LogPositions:
             if found.error is None and found.offset >= 0
         }
 
-    def _counted(self) -> tuple[dict[Key, int], set[Key]]:
-        """Positions of the published numbers in `facts`, and partitions whose numbers are of another topic.
+    def _counted(self) -> tuple[dict[Key, int], set[Key], set[Key]]:
+        """Positions of the published numbers in `facts`, partitions whose numbers are of another topic, and those
+        that no living worker has.
 
         A database that is counted again may be behind what was published before it: then its own position counts."""
-        stored: dict[bytes, bytes] = self._redis.hgetall(PARTITIONS)  # type: ignore[assignment]
-        owners: dict[bytes, bytes] = self._redis.hgetall(OWNERS)  # type: ignore[assignment]
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(PARTITIONS)
+            pipe.hgetall(OWNERS)
+            pipe.time()
+            stored, owners, now = cast(
+                tuple[dict[bytes, bytes], dict[bytes, bytes], tuple[int, int]], tuple(pipe.execute())
+            )
         topic = self._current_topics()[FACTS]
         counted: dict[Key, int] = {}
         foreign: set[Key] = set()
@@ -269,7 +286,13 @@ class LogPositions:
                 counted[FACTS, partition] = int(min(fence.offset, _reached(owners.get(b"%d" % partition))))
             else:
                 foreign.add((FACTS, partition))
-        return counted, foreign
+        alive_ms = time_ms(now) - SILENT_MS
+        away = {
+            (name, partition)
+            for name, partition in self._keys
+            if name == FACTS and _sign_of_life(owners.get(b"%d" % partition)) <= alive_ms
+        }
+        return counted, foreign, away
 
     def note_ends(self, ends: Mapping[Key, int]) -> None:
         """Keeps where topic `webhooks` ended, for normalize to know what it lacks if the topic is recreated."""

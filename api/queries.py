@@ -3,7 +3,7 @@
 Rules:
 - Who has a partition stands in Redis (`wire.QUERIES`). Where a partition has nobody, or the one that is named doesn't
   answer, or answers from a copy that is behind the published numbers, the whole is TryLater and says which role to look
-  for: a list is never short without anyone knowing.
+  for, or that a database is damaged: a list is never short without anyone knowing.
 - Rows are merged by their order keys. Where a process stopped looking, the page ends there: what the others have behind
   that place may not be all that is there.
 - Every wait ends after `TIMEOUT_S`.
@@ -31,6 +31,7 @@ from app.summary import Count
 from app.top_rows import Answer
 from tables.link_ends import Ends, widest
 from tables.people import Kind
+from tables.presence import WORKERS, conditions_of
 from tables.redis_clock import time_ms
 from tables.sketches import Union
 from tables.views import PARTITIONS, Fence, fences_of
@@ -200,6 +201,29 @@ class Queries:
                 union.add(sketch)
         return unions
 
+    async def refusal(self, partitions: Iterable[int]) -> TryLater:
+        """Why these partitions can't be read, as far as their processes say it. Raises RedisError."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(WORKERS)
+            pipe.time()
+            stored, now = cast(tuple[dict[bytes, bytes], tuple[int, int]], tuple(await pipe.execute()))
+        unreadable = {
+            one.partition for one in conditions_of(stored, time_ms(now)) if one.code == wire.UNREADABLE
+        }
+        asked = set(partitions)
+        damaged = asked if None in unreadable else asked & unreadable
+        numbers = ", ".join(map(str, sorted(damaged or asked)))
+        if damaged:
+            return TryLater(
+                RETRY_AFTER_S,
+                f"the database of partition {numbers} can't be read: GET /ops/workers names the fault and the way "
+                "out. The report's numbers are not concerned",
+            )
+        return TryLater(
+            RETRY_AFTER_S,
+            f"no query process (role `query`) can read partition {numbers} at the moment; nothing is lost",
+        )
+
     def _home(self, recipient: RecipientKey) -> int:
         return recipient_partition(recipient, self._partitions)
 
@@ -229,7 +253,7 @@ class Queries:
             and Fence(*fence, stands.topic).is_behind(stands)
         }
         if behind:
-            raise away(behind)
+            raise await self.refusal(behind)
         return answers
 
     async def _places(self, wanted: set[int]) -> tuple[dict[str, list[int]], dict[int, Fence]]:
@@ -254,7 +278,7 @@ class Queries:
         for url in self._processes.keys() - urls:
             self._processes.pop(url).close()
         if missing := wanted.difference(*by_url.values()):
-            raise away(missing)
+            raise await self.refusal(missing)
         return by_url, fences_of(offsets)
 
     async def _post(
@@ -275,14 +299,14 @@ class Queries:
             # The next one may listen elsewhere.
             if (process := self._processes.pop(url, None)) is not None:
                 process.close()
-            raise away(partitions) from error
+            raise await self.refusal(partitions) from error
         if status == 409:
-            raise away(_refusal.decode(body).missing)
+            raise await self.refusal(_refusal.decode(body).missing)
         if status == 503:
             raise TryLater(RETRY_AFTER_S, "the query process (role `query`) has too much to do, try again")
         if status == 401:
             log.error("the query process of partitions %s has another REPORTS_SECRET", partitions)
-            raise away(partitions)
+            raise await self.refusal(partitions)
         if status != 200:
             raise RuntimeError(f"the query process answered {status} to {path}")
         return decoder.decode(body)
@@ -303,14 +327,6 @@ def _added_up(sections: Sequence[int], keys: Sequence[RowKey], answers: Sequence
         for place, key in enumerate(keys)
     }
     return Answer(totals, tallies, dict(ends))
-
-
-def away(partitions: Iterable[int]) -> TryLater:
-    numbers = ", ".join(map(str, sorted(partitions)))
-    return TryLater(
-        RETRY_AFTER_S,
-        f"no query process (role `query`) can read partition {numbers} at the moment; nothing is lost",
-    )
 
 
 def merge_pages(pages: Sequence[Page], limit: int) -> MergedPage:

@@ -26,6 +26,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from app.topics import FACTS
+from app.words import number_of
 
 FORMAT: int = 1
 LATE_MS: int = 24 * 60 * 60 * 1000
@@ -96,7 +97,7 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
         """For operators."""
         if self.topic_before != self.topic:
             of = "an unknown offset" if self.position is None else f"offset {self.position}"
-            lost = "nobody can say how many records" if self.lost is None else _records(self.lost)
+            lost = "nobody can say how many records" if self.lost is None else number_of(self.lost, "record")
             return (
                 f"partition {self.partition}: the topic was recreated, and of the old one {lost} from {of} on were not "
                 "read"
@@ -105,7 +106,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
             return f"partition {self.partition}: which of the records below offset {self.to} were read is not known"
         if self.lost is None:
             return f"partition {self.partition}: the log ends before offset {self.position}, up to which it was read"
-        return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {_records(self.lost)}"
+        lost = number_of(self.lost, "record")
+        return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {lost}"
 
     def gap(self, partition: int) -> Gap:
         """What it is to a partition of `facts`."""
@@ -113,10 +115,6 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
             partition=partition, topic_before=self.facts, position=0, topic=self.facts, to=0, end=0,
             before_ms=self.before_ms, above=self.above, at_ms=self.at_ms, webhooks=self,
         )  # fmt: skip
-
-
-def _records(count: int) -> str:
-    return "1 record" if count == 1 else f"{count} records"
 
 
 class LostSeen(msgspec.Struct, frozen=True, kw_only=True, tag="lost_seen"):

@@ -15,6 +15,7 @@ import msgspec
 from app.installation import Gap
 from app.shapes import Notice
 from app.times import utc_text
+from app.words import number_of
 
 GAP: Final = "gap"
 LOST: Final = "lost_webhooks"
@@ -92,7 +93,7 @@ def _message(partition: int, note: Note) -> str:
             f"events from before {before} that had been counted may be missing (partition {partition}): an operator "
             "gave up the database that had them"
         )
-    records = "1 record" if note.lost == 1 else f"{note.lost} records"
+    records = number_of(note.lost or 0, "record")
     if note.kind == _TRIMMED:
         return (
             f"{records} of the event log (partition {partition}) were lost before they were counted: events from "

@@ -27,6 +27,7 @@ from app.installation import Gap, History, LostSeen, Topics
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
+from app.words import number_of
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.identity import known_identity
@@ -227,13 +228,13 @@ def loss_of(gap: Gap) -> str:
         )
     if gap.to < gap.position:
         return (
-            f"{where}: the log lost its end, offsets {gap.to} to {gap.position - 1} ({gap.position - gap.to} records). "
-            f"They are counted, and stay so; what comes in is counted from offset {gap.to} on. Counted again from the "
-            "log the numbers would lack them"
+            f"{where}: the log lost its end, offsets {gap.to} to {gap.position - 1} "
+            f"({number_of(gap.position - gap.to, 'record')}). They are counted, and stay so; what comes in is counted "
+            f"from offset {gap.to} on. Counted again from the log the numbers would lack them"
         )
     return (
-        f"{where}: offsets {gap.position} to {gap.to - 1} ({gap.to - gap.position} records{older}) are missing or "
-        f"can't be read, and were never counted. Counting goes on at offset {gap.to}"
+        f"{where}: offsets {gap.position} to {gap.to - 1} ({number_of(gap.to - gap.position, 'record')}{older}) are "
+        f"missing or can't be read, and were never counted. Counting goes on at offset {gap.to}"
     )
 
 

@@ -11,6 +11,7 @@ import click
 from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import Settings
+from app.words import number_of
 from cli.complaints import complaint, complaints
 from cli.config import ConfigFile, ensure_data_folder, load_configuration, read_file
 from tables.places import Places, default_geoip, open_places
@@ -91,7 +92,8 @@ def _summary(path: Path, settings: Settings, organisations: Organisations) -> st
         settings.geoip or default_geoip(settings.data) or "the ESPs alone (`reports geo` fetches a database)"
     )
     return (
-        f"{path.absolute()} is right: {len(organisations.by_id)} organisations, {sources} sources, {keys} keys; "
+        f"{path.absolute()} is right: {number_of(len(organisations.by_id), 'organisation')}, "
+        f"{number_of(sources, 'source')}, {number_of(keys, 'key')}; "
         f"Kafka {settings.kafka or 'own'}, Redis {'as set' if settings.redis else 'own'}, data in {settings.data}; "
         f"places from {places}"
     )

@@ -36,6 +36,7 @@ from app.inflate import limit_for
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import DEAD, WEBHOOKS, webhook_headers
+from app.words import number_of
 from cli.config import load_settings
 from cli.identity import identify
 from cli.log_writer import LogWriter, kafka_of
@@ -189,10 +190,10 @@ def replay(numbers: tuple[int, ...], body: Path | None, *, again: bool, dry_run:
         else:
             ids, status = _named(letters, numbers)
         if dry_run:
-            click.echo(f"{len(ids)} letters would be replayed")
+            click.echo(f"{number_of(len(ids), 'letter')} would be replayed")
             return status
         sent, lost = _replay(letters, settings, ids, changed)
-    click.echo(f"{sent} letters replayed")
+    click.echo(f"{number_of(sent, 'letter')} replayed")
     return 1 if lost else status
 
 

@@ -21,6 +21,7 @@ from app.facts import encode
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import FACTS
+from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.log_writer import LogWriter
@@ -56,7 +57,7 @@ def command(address: str, org: str | None) -> int:
         writer.send(FACTS, encode(record), [], partition)
     writer.flush()
     click.echo(
-        f"the erasure is stored for {writer.acknowledged} campaigns of {owner}, whoever was in them: "
+        f"the erasure is stored for {number_of(writer.acknowledged, 'campaign')} of {owner}, whoever was in them: "
         "it takes effect once `reports lag` shows no lag, "
         "and holds for what comes in later"
     )

@@ -31,6 +31,7 @@ from app.organisations import Organisations
 from app.settings import Settings
 from app.summary import Count
 from app.verdicts import VERDICT_NAMES
+from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.moments import Moment as MomentType
@@ -206,7 +207,7 @@ def _export(settings: Settings, asked: Asked, name: str, output: Path | None, pa
             return 1
         except OSError as error:
             raise StateError(f"it can't be written: {error.strerror or error}") from None
-    Console(stderr=True).print(f"{rows} rows; offsets {offsets}", highlight=False)
+    Console(stderr=True).print(f"{number_of(rows, 'row')}; offsets {offsets}", highlight=False)
     return 0
 
 
@@ -220,7 +221,7 @@ def _write(asked: Asked, moments: dict[int, Moment], sorter: Sorter, descriptor:
     with Progress(unit, total) as progress:
 
         def tell(read: int) -> None:
-            progress.at(read, f"{rows} rows" if rows else "")
+            progress.at(read, number_of(rows, "row") if rows else "")
 
         for block in exports.records(asked, moments, sorter, tell):
             if block:

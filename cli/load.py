@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from app.words import number_of
 from cli.addresses import read_address
 from cli.progress import Progress
 from cli.role_configuration import configuration_beside
@@ -138,8 +139,9 @@ async def _load(options: Options, orgs: list[OrgAccess], address: Address) -> in
         click.echo(f"reports: {refused}", err=True)
         return 1
     click.echo(
-        f"{counts.facts} facts in {counts.events} events and {counts.requests} requests, all accepted "
-        f"({counts.repeats} repeats, {counts.refused_events} events refused as they were meant to be)",
+        f"{number_of(counts.facts, 'fact')} in {number_of(counts.events, 'event')} and "
+        f"{number_of(counts.requests, 'request')}, all accepted "
+        f"({number_of(counts.repeats, 'repeat')}, {number_of(counts.refused_events, 'event')} refused as meant)",
         err=True,
     )
     return 0

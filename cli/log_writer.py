@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException, Producer
 from app.errors import StateError
 from app.settings import PREFIX, Settings
 from app.topics import RECORD_OVERHEAD, WEBHOOKS_PARTITIONS, KafkaHeaders
+from app.words import number_of
 from cli.addresses import read_address
 from tables.kafka_clients import client_settings, kafka_words
 
@@ -78,7 +79,9 @@ class LogWriter:
         left = self._producer.flush(DELIVER_WITHIN_S + 5)
         self._check()
         if left:
-            raise StateError(f"Kafka at {self._kafka} did not acknowledge {left} records in time")
+            raise StateError(
+                f"Kafka at {self._kafka} did not acknowledge {number_of(left, 'record')} in time"
+            )
 
     def _report(self, error: Any, _: Any) -> None:
         if error is None:

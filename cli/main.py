@@ -13,7 +13,7 @@ import click
 
 from app.errors import ConfigError, StateError, TryLater
 from cli import hangup
-from tables.broken import is_database_error, words_of
+from tables.broken import advice, is_database_error
 
 # name → module (each has a click command named `command`), and the line that `reports --help` shows of it.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -92,11 +92,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if not is_database_error(error):
             raise
-        return _complain(
-            f"a database can't be read ({words_of(error)}). The worker that has the partition says more: see "
-            "GET /ops/workers",
-            3,
-        )
+        return _complain(advice(error), 3)
     # click gives ctx.exit(status) back as the result when it isn't standalone.
     return result if isinstance(result, int) else 0
 

@@ -89,7 +89,7 @@ async def serve(
     partitions = Partitions(state, settings.secret, own_files)
     queries = QueryServer(partitions, settings.secret, leashed(signal.SIGKILL, [*COMMAND]))
     redis = redis_of(settings)
-    announcer = Announcer(redis, partitions, state, url_of(sock), clock=clock)
+    announcer = Announcer(redis, partitions, state, url_of(sock), clock=clock, conditions=conditions)
     config = uvicorn.Config(
         queries.app(),
         loop="none",

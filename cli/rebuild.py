@@ -21,6 +21,7 @@ from agents.log_checks import LogInspector
 from app.errors import StateError
 from app.settings import Settings
 from app.topics import FACTS
+from app.words import number_of
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
@@ -108,12 +109,12 @@ async def _wait(redis: Redis, before: list[dict[int, Fence]], partitions: int, w
                 break
             if time.monotonic() > deadline:
                 raise StateError(
-                    f"{partitions - len(left)} of {partitions} partitions are rebuilt after {wait_s:.0f} s, not yet "
-                    f"{', '.join(map(str, left))}; the workers go on by themselves, `reports lag` and /ops/workers "
-                    "tell how far they are"
+                    f"{partitions - len(left)} of {number_of(partitions, 'partition')} rebuilt after {wait_s:.0f} s, "
+                    f"not yet {', '.join(map(str, left))}; the workers go on by themselves, `reports lag` and "
+                    "/ops/workers tell how far they are"
                 )
             await asyncio.sleep(POLL_S)
-    Console(stderr=True).print(f"{partitions} partitions rebuilt")
+    Console(stderr=True).print(f"{number_of(partitions, 'partition')} rebuilt")
     return 0
 
 

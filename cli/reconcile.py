@@ -28,6 +28,7 @@ from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
 from app.fold import log_key, place_of
 from app.keys import secret_fingerprint
 from app.settings import PREFIX, Settings
+from app.words import number_of
 from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
@@ -72,7 +73,9 @@ def command(campaign: str | None) -> int:
                 for done in reconcile(reader, f"partition {partition}", campaign, result, settings.secret):
                     progress.at(recipients + done)
                 recipients += done
-    Console(stderr=True).print(f"{recipients} recipients in {len(owned)} partitions")
+    Console(stderr=True).print(
+        f"{number_of(recipients, 'recipient')} in {number_of(len(owned), 'partition')}"
+    )
     return show(result)
 
 

@@ -30,6 +30,7 @@ from app.keys import secret_fingerprint
 from app.settings import Settings
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
+from app.words import number_of
 from cli import foreign_told
 from cli.config import load_configuration
 from cli.foreign_log import Lost, key_anew, still_lost
@@ -118,13 +119,13 @@ def _renormalize(
     lost: Lost = {}
     if asked.from_ms < whole_from_ms:
         lost = _from_facts(settings, reader, writer, asked, whole_from_ms)
-    click.echo(f"{sent} webhooks were read again: counted when `reports lag` shows no lag", err=True)
+    click.echo(f"{number_of(sent, 'webhook')} read again: counted when `reports lag` shows no lag", err=True)
     for (org, campaign), facts in sorted(lost.items()):
-        click.echo(f"lost: {facts} facts of {org}, campaign {campaign}")
+        click.echo(f"lost: {number_of(facts, 'fact')} of {org}, campaign {campaign}")
     if lost and not accept_lost:
         click.echo(
-            f"{sum(lost.values())} facts can't be brought back: their webhooks are gone and the log doesn't prove what "
-            "they were. --accept-lost ends the condition all the same",
+            f"{number_of(sum(lost.values()), 'fact')} can't be brought back: the webhooks are gone and the log "
+            "doesn't prove what was in them. --accept-lost ends the condition all the same",
             err=True,
         )
     elif asked.until_ms is None and asked.source is None:
@@ -206,7 +207,7 @@ def _from_facts(
             reader.read(FACTS, stretches), settings, asked.org, asked.from_ms, until_ms, writer, progress
         )
         writer.flush()
-    click.echo(f"{found.keyed} facts of another secret were keyed anew from the log", err=True)
+    click.echo(f"{number_of(found.keyed, 'fact')} of another secret keyed anew from the log", err=True)
     if not found.candidates:
         return {}
     with Progress("records of facts", sum(s.end - s.begin for s in stretches.values())) as progress:

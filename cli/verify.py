@@ -21,6 +21,7 @@ from app.errors import TryLater
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import FACTS
+from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.keys import Missing
@@ -58,8 +59,8 @@ def command(ledger: Path, timeout_s: float, base_url: str) -> int:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(
-        f"{wanted.fact_count} facts of {len(wanted.facts)} campaigns ({wanted.duplicates} duplicates, "
-        f"{sum(wanted.poison.values())} broken things)",
+        f"{number_of(wanted.fact_count, 'fact')} of {number_of(len(wanted.facts), 'campaign')} "
+        f"({number_of(wanted.duplicates, 'duplicate')}, {number_of(sum(wanted.poison.values()), 'broken thing')})",
         err=True,
     )
     if wanted.unsure:
@@ -129,7 +130,7 @@ async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress
             lag = sum(position.lag for position in positions)
             if lag == 0:
                 return positions
-            last = f"{lag} records are not yet counted"
+            last = f"{number_of(lag, 'record')} not yet counted"
             progress.at(sum(position.done for position in positions), last)
         except KafkaException as error:
             last = kafka_words(error, streams.kafka)
@@ -178,5 +179,5 @@ def show(result: Comparison) -> int:
     for (place, section), cell in result.cells.items():
         for told in cell.told:
             console.print(f"{place}, {section}: {told}", style="red", markup=False, highlight=False)
-    console.print(f"{result.differences} differences" if result.differences else "no difference")
+    console.print(number_of(result.differences, "difference") if result.differences else "no difference")
     return 1 if result.differences else 0

@@ -20,6 +20,7 @@ from rocksdict import Rdict, WriteBatch
 from app.facts import CampaignKey, RecipientKey, encode
 from app.foreign import is_foreign
 from app.times import utc_text
+from app.words import number_of
 from tables import layout
 from tables.conditions import Accepted
 
@@ -152,12 +153,13 @@ def condition_of(rows: Sequence[tuple[str, ForeignRow]], counted: Sequence[int])
         begin, end = min(row.first_ms for _, row in rows), max(row.last_ms for _, row in rows)
         secrets = ", ".join(sorted({secret or "unknown" for secret, _ in rows}))
         said.append(
-            f"{facts} facts of {len(campaigns)} campaigns, accepted from {utc_text(begin)} to {utc_text(end)}, were "
-            f"keyed by another secret (fingerprint {secrets}) and are not counted: once no host with that secret runs, "
-            "`reports renormalize` reads their webhooks again, from the earliest time that a worker names"
+            f"{number_of(facts, 'fact')} of {number_of(len(campaigns), 'campaign')}, accepted from {utc_text(begin)} "
+            f"to {utc_text(end)}, keyed by another secret (fingerprint {secrets}) and not counted: once no host with "
+            "that secret runs, `reports renormalize` reads their webhooks again, from the earliest time that a worker "
+            "names"
         )
         if erasures:
-            said.append(f"{erasures} erasures were, too, and erased nobody: ask for them again")
+            said.append(f"{number_of(erasures, 'erasure')} too, which erased nobody: ask again")
     if counted:
         said.append(
             f"partitions {', '.join(map(str, sorted(counted)))} have counted such facts, and topic facts no longer has "

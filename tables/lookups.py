@@ -16,6 +16,7 @@ from app.facts import CampaignKey, Entry, RecipientKey
 from app.fold import LogKey
 from app.state import RecipientState, decode_state
 from tables import layout
+from tables.files import check_files
 from tables.layout import CampaignRow, Meta, scan
 from tables.link_ends import Ends, ends_of
 from tables.own_files import OwnFiles
@@ -60,9 +61,11 @@ class PagedReader(PartitionReader):
     def __init__(self, path: Path, own_files: Path | None = None) -> None:
         """`own_files`: the folder in which the reader makes one for its own files (`tables.own_files`)."""
         self._families: dict[str, Rdict] = {}
+        self._path = path
         self._own_files = OwnFiles(own_files)
         try:
             self._db = _open(path, self._own_files.path)
+            check_files(path, self._own_files.path)
             self._db.try_catch_up_with_primary()
         except BaseException:
             self._own_files.close()
@@ -73,6 +76,10 @@ class PagedReader(PartitionReader):
             family.close()
         self._families.clear()
         super().close()
+
+    def check_files(self) -> None:
+        """Raises Exception where a file of the database is missing, cut short or can't be opened."""
+        check_files(self._path, self._own_files.path)
 
     def campaign_row(self, campaign: CampaignKey) -> CampaignRow | None:
         stored = self._db.get(layout.campaign_name(campaign))

@@ -25,6 +25,7 @@ from app.errors import StateError, TryLater
 from app.facts import CampaignKey
 from app.verdicts import Rules
 from tables import layout
+from tables.files import check_files
 from tables.layout import LAYOUT_VERSION
 from tables.lookups import PagedReader
 from tables.own_files import OwnFiles
@@ -44,6 +45,7 @@ class Moment(PagedReader):
 
     def __init__(self, path: Path, cache: Cache) -> None:
         self._families: dict[str, Rdict] = {}
+        self._path = path
         self._own_files = OwnFiles()
         try:
             self._db = _open_whole(path, self._own_files.path, cache)
@@ -96,6 +98,7 @@ def _open_whole(path: Path, own_files: Path, cache: Cache) -> Rdict:
             raise StateError(f"there is no database in {path}")
         try:
             db = _open(path, own_files, cache)
+            check_files(path, own_files)
         except Exception as error:  # noqa: BLE001  rocksdict raises plain ones: a file that the writer just removed
             failure = error
             continue

@@ -16,6 +16,7 @@ from app.verdicts import DEFAULT_RULES, Rules
 from tables import layout
 from tables.book import Book, read_book
 from tables.fallen import fallen_places, is_complete
+from tables.files import check_files
 from tables.layout import COUNTING, CampaignRow, DayRow, Meta, scan
 from tables.own_files import OwnFiles
 from tables.people import Kind, sketches_between, sketches_of
@@ -36,6 +37,7 @@ class PartitionReader:
         self._own_files = OwnFiles()
         try:
             self._db = layout.open_database(path, secondary=self._own_files.path)
+            check_files(path, self._own_files.path)
             self._db.try_catch_up_with_primary()
         except BaseException:
             self._own_files.close()

@@ -3,6 +3,7 @@
 Rules:
 - A partition is announced while its database is open and its worker counts in this state folder. A folder that once
   held the partition, before another machine's worker got it, keeps a copy: that one is not announced.
+- What is wrong with a database is told (`api.query.faults`), unless its partition is counted elsewhere.
 - Redis being away is no error: the next second tries again.
 - An orderly end takes back what is announced, if it is still this process's.
 """
@@ -20,7 +21,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from api.query.partitions import Partitions
-from api.query.wire import ANNOUNCE_S, QUERIES, Announcement
+from api.query.wire import ANNOUNCE_S, QUERIES, UNREADABLE, Announcement
+from tables.conditions import Conditions
 from tables.redis_client import redis_words
 from tables.redis_clock import RedisClock
 from tables.views import OWNERS, Owner
@@ -51,7 +53,10 @@ class Announcer:
         url: str,
         *,
         clock: RedisClock,
+        conditions: Conditions | None = None,
     ) -> None:
+        self._conditions = conditions if conditions is not None else Conditions(clock.seconds)
+        self._said: set[int | None] = set()
         self._clock = clock
         self._redis = redis
         self._partitions = partitions
@@ -77,7 +82,9 @@ class Announcer:
 
     async def _announce(self, readable: set[int]) -> None:
         owners = cast(dict[bytes, bytes], await self._redis.hgetall(OWNERS))
-        mine = here(readable, owners, self._word())
+        word = self._word()
+        mine = here(readable, owners, word)
+        self._say(elsewhere(owners, word) if word else set())
         if mine != self.announced:
             log.info("reading partitions %s", ", ".join(map(str, sorted(mine))) or "none")
         gone, self.announced = self.announced - mine, mine
@@ -86,6 +93,18 @@ class Announcer:
         if mine:
             text = _encode(Announcement(self._url, self._clock.now_ms()))
             await self._redis.hset(QUERIES, mapping={str(partition): text for partition in mine})
+
+    def _say(self, elsewhere: set[int]) -> None:
+        faults = {
+            partition: words
+            for partition, words in self._partitions.faults.said().items()
+            if partition not in elsewhere
+        }
+        for partition, words in faults.items():
+            self._conditions.set(UNREADABLE, words, partition=partition)
+        for partition in self._said - faults.keys():
+            self._conditions.clear(UNREADABLE, partition)
+        self._said = set(faults)
 
     async def _withdraw(self, partitions: set[int]) -> None:
         await self._redis.eval(_WITHDRAW, 1, QUERIES, f'"{self._url}"', *map(str, partitions))
@@ -104,9 +123,14 @@ class Announcer:
 
 def here(readable: set[int], owners: Mapping[bytes, bytes], word: str) -> set[int]:
     """Of the partitions that can be read here those that no worker of another folder owns."""
-    elsewhere = set()
+    return readable - elsewhere(owners, word)
+
+
+def elsewhere(owners: Mapping[bytes, bytes], word: str) -> set[int]:
+    """The partitions that a worker of another folder owns."""
+    found = set()
     for partition, text in owners.items():
         with contextlib.suppress(msgspec.MsgspecError, ValueError):
             if _owner.decode(text).worker.rpartition("-")[0] != word:
-                elsewhere.add(int(partition))
-    return readable - elsewhere
+                found.add(int(partition))
+    return found

@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 from api.query import export_wire
 from api.query.export_wire import ExportHead, ExportJob, ExportRequest, framed
 from app.errors import ReportsError
+from app.words import number_of
 from tables import exports
-from tables.broken import is_database_error, words_of
+from tables.broken import is_database_error
 from tables.csv_output import TICK_S, CsvOutput, Write, write_all
 from tables.moments import Moment, small_cache
 from tables.recipient_records import Tell
@@ -202,10 +203,11 @@ def main() -> int:
     except Exception as error:
         if not is_database_error(error):
             raise
-        _tell(f"a database can't be read: {words_of(error)}")
+        _tell(export_wire.UNREADABLE + " ".join(str(error).split()))
         return 1
-    what = "recipients" if job.request.asked.events is None else "events"
-    _tell(f"{rows} {what} of {len(job.request.partitions)} partitions in {time.monotonic() - began:.1f} s")
+    written = number_of(rows, "recipient" if job.request.asked.events is None else "event")
+    partitions = number_of(len(job.request.partitions), "partition")
+    _tell(f"{written} of {partitions} in {time.monotonic() - began:.1f} s")
     return 0
 
 

@@ -20,6 +20,8 @@ PATH: Final = "/export/2"
 """Its number changes with the form of records: what processes of two versions can't merge, they refuse each other."""
 LENGTH_BYTES: Final = 4
 MAX_HEAD: Final = 1 << 20
+UNREADABLE: Final = "a database can't be read: "
+"""Begin of the line on standard error that ends in RocksDB's error."""
 QUIET_S: Final = 120.0
 """Longer than this nothing comes only from a process that hangs: something is written every few seconds."""
 

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,15 @@ class ExportFailed(Exception):
 
 
 class Exports:
-    def __init__(self, state: Path, token: str, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        token: str,
+        command: Sequence[str] | None = None,
+        broken: Callable[[Exception], object] = lambda _: None,
+    ) -> None:
+        """`broken`: told RocksDB's error where an export can't read a database."""
+        self._broken = broken
         self._command = command
         self._state = state
         self._token = token
@@ -107,6 +115,8 @@ class Exports:
             )
         elif status:
             log.error("an export failed (status %d): %s", status, said[-2_000:])
+            if said.startswith(export_wire.UNREADABLE):
+                await asyncio.to_thread(self._broken, Exception(said.removeprefix(export_wire.UNREADABLE)))
         else:
             log.info("an export is done: %s", said)
 

@@ -2,10 +2,12 @@
 
 Rules:
 - Before each answer its databases catch up with their writer: 0.03 ms each where nothing was written.
-- A database that was made anew (a rebuild, a removed folder) is another one: it is known by its inode and its identity,
-  and opened again. The old one stays open for those who still read it.
+- A database that was made anew (a rebuild, a removed folder, a copy put back) is another one (`tables.files`), and is
+  opened again. The old one stays open for those who still read it.
 - One that can't be opened or can't catch up isn't there, and is tried again a moment later. So is one whose index is
   being rebuilt: its pages would be short.
+- Now and then all files are looked at: a reader goes on with those that it has open, and nobody would know.
+- What stays wrong is told (`api.query.faults`).
 """
 
 from __future__ import annotations
@@ -14,17 +16,22 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from api.query.faults import Faults
 from app.keys import secret_fingerprint
 from tables.broken import partitions_named, words_of
+from tables.files import Identity, identity_of
 from tables.layout import LAYOUT_VERSION
 from tables.lookups import PagedReader
 
 log = logging.getLogger("reports.query")
 
+CHECK_S: Final = 60.0
+"""How often all files of a database are looked at: each is opened."""
 _FOLDER: Final = re.compile(r"p([0-9]{1,4})")
 
 
@@ -39,8 +46,9 @@ class Missing(Exception):
 class _Database:
     """One open database, and how many read it."""
 
-    def __init__(self, path: Path, identity: tuple[int, bytes], own_files: Path | None) -> None:
+    def __init__(self, path: Path, identity: Identity, own_files: Path | None, check_at: float) -> None:
         self.identity = identity
+        self.check_at = check_at
         self.reader = PagedReader(path, own_files)
         self.catching_up = threading.Lock()
         self.users = 0
@@ -50,8 +58,16 @@ class _Database:
 class Partitions:
     """Thread-safe."""
 
-    def __init__(self, state: Path, secret: bytes, own_files: Path | None = None) -> None:
-        """`own_files`: where the readers may have files of their own."""
+    def __init__(
+        self,
+        state: Path,
+        secret: bytes,
+        own_files: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`own_files`: where the readers may have files of their own. `clock`: seconds."""
+        self._clock = clock
+        self.faults = Faults(state, clock)
         self._own_files = own_files
         self.state = state
         self._secret = secret_fingerprint(secret)
@@ -64,18 +80,23 @@ class Partitions:
 
         Takes a look at the disk. Done each second, so that an answer never has much to catch up with.
         """
-        for partition, database in list(self._databases.items()):
-            self._catch_up(partition, database)
-        found: dict[int, tuple[int, bytes]] = {}
-        with contextlib.suppress(OSError):
-            for path in self.state.iterdir():
-                named = _FOLDER.fullmatch(path.name)
-                if named and (identity := _identity(path)) is not None:
-                    found[int(named[1])] = identity
+        with self._lock:
+            known_ones = dict(self._databases)
+            for database in known_ones.values():
+                database.users += 1
+        try:
+            for partition, database in known_ones.items():
+                if self._catch_up(partition, database):
+                    self.faults.caught_up(partition)
+                    self._check(partition, database)
+        finally:
+            self._release(known_ones.values())
+        found, unknown = self._found()
+        self.faults.look(found.keys() | unknown)
         for partition in self._databases.keys() | found.keys():
             known = self._databases.get(partition)
             identity = found.get(partition)
-            if known is not None and known.identity != identity:
+            if known is not None and known.identity != identity and partition not in unknown:
                 log.info("the database of partition %d was made anew or removed", partition)
                 self._retire(partition, known)
                 known = None
@@ -84,11 +105,35 @@ class Partitions:
         with self._lock:
             return set(self._databases)
 
+    def _found(self) -> tuple[dict[int, Identity], set[int]]:
+        """The databases of the state folder, and the partitions of which it can't be told whether there is one."""
+        found: dict[int, Identity] = {}
+        unknown: set[int] = set()
+        try:
+            paths = list(self.state.iterdir())
+        except FileNotFoundError:
+            paths = []
+        except OSError as error:
+            self.faults.failed(None, error)
+            return {}, set(self._databases)
+        self.faults.caught_up(None)
+        for path in paths:
+            if named := _FOLDER.fullmatch(path.name):
+                partition = int(named[1])
+                try:
+                    if (identity := identity_of(path)) is not None:
+                        found[partition] = identity
+                except OSError as error:
+                    unknown.add(partition)
+                    self.faults.failed(partition, error)
+        return found, unknown
+
     def broken(self, error: Exception, asked: Iterable[int]) -> tuple[int, ...]:
         """Which of the partitions asked for can't be read, by an error that came up while they were. They are opened
         again, since a repaired one is another one."""
         named = partitions_named(error) & set(asked) or set(asked)
         for partition in sorted(named):
+            self.faults.unread(partition, error)
             if self._failed.get(partition) != (said := words_of(error)):
                 self._failed[partition] = said
                 log.warning("partition %d can't be read: %s", partition, said)
@@ -96,10 +141,12 @@ class Partitions:
                 self._retire(partition, database)
         return tuple(sorted(named))
 
-    def _open(self, partition: int, identity: tuple[int, bytes]) -> None:
+    def _open(self, partition: int, identity: Identity) -> None:
+        path, check_at = self.state / f"p{partition}", self._clock() + CHECK_S
         try:
-            database = _Database(self.state / f"p{partition}", identity, self._own_files)
+            database = _Database(path, identity, self._own_files, check_at)
         except Exception as error:  # noqa: BLE001  rocksdict raises plain ones; a database in the making is no error
+            self.faults.failed(partition, error)
             if self._failed.get(partition) != str(error):
                 self._failed[partition] = str(error)
                 log.info("partition %d can't be read yet: %s", partition, error)
@@ -111,8 +158,9 @@ class Partitions:
         with self._lock:
             if self._databases.get(partition) is database:
                 del self._databases[partition]
+            # Several may come upon the same fault: it is closed once.
+            unused = not database.users and not database.retired
             database.retired = True
-            unused = not database.users
         if unused:
             database.reader.close()
 
@@ -138,14 +186,17 @@ class Partitions:
             if moved := [p for p, database in taken.items() if self._generation(database) != before[p]]:
                 raise Missing(moved)
         finally:
-            unused = []
-            with self._lock:
-                for database in taken.values():
-                    database.users -= 1
-                    if database.retired and not database.users:
-                        unused.append(database)
-            for database in unused:
-                database.reader.close()
+            self._release(taken.values())
+
+    def _release(self, databases: Iterable[_Database]) -> None:
+        unused = []
+        with self._lock:
+            for database in databases:
+                database.users -= 1
+                if database.retired and not database.users:
+                    unused.append(database)
+        for database in unused:
+            database.reader.close()
 
     def _catch_up(self, partition: int, database: _Database) -> bool:
         try:
@@ -156,9 +207,22 @@ class Partitions:
                 return False
             # Its writer has removed a file before this reader opened it, or is gone with its folder.
             log.info("partition %d can't catch up (%s) and is opened again", partition, error)
+            self.faults.failed(partition, error)
             self._retire(partition, database)
             return False
         return True
+
+    def _check(self, partition: int, database: _Database) -> None:
+        """Lets go a database of which a file is missing or cut short."""
+        if self._clock() < database.check_at:
+            return
+        database.check_at = self._clock() + CHECK_S
+        try:
+            database.reader.check_files()
+        except Exception as error:  # noqa: BLE001  rocksdict raises plain ones
+            log.warning("partition %d: %s", partition, words_of(error))
+            self.faults.failed(partition, error)
+            self._retire(partition, database)
 
     def _generation(self, database: _Database) -> int | None:
         """None: not fit to be read."""
@@ -173,13 +237,3 @@ class Partitions:
             databases, self._databases = list(self._databases.values()), {}
         for database in databases:
             database.reader.close()
-
-
-def _identity(path: Path) -> tuple[int, bytes] | None:
-    """What tells a database from one that was made anew in its place; None where there is none yet."""
-    try:
-        if not (path / "CURRENT").exists():
-            return None
-        return path.stat().st_ino, (path / "IDENTITY").read_bytes()
-    except OSError:
-        return None

@@ -30,7 +30,7 @@ from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
 from api.query.exports import Exports
 from api.query.partitions import Missing, Partitions
-from tables.broken import is_database_error
+from tables.broken import is_database_error, partitions_named
 
 log = logging.getLogger("reports.query")
 
@@ -77,7 +77,12 @@ class QueryServer:
         self._books = Books()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="query")
         self._waiting = 0
-        self.exports = Exports(partitions.state, wire.token_of(secret), export)
+        self.exports = Exports(
+            partitions.state,
+            wire.token_of(secret),
+            export,
+            lambda error: partitions.broken(error, partitions_named(error)),
+        )
 
     def app(self) -> Starlette:
         return Starlette(

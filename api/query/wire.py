@@ -21,6 +21,8 @@ from app.summary import Count
 
 QUERIES: Final = "cr:queries"
 """Hash in Redis: partition → `Announcement` as JSON."""
+UNREADABLE: Final = "database_unreadable"
+"""Code of the condition of a query process that can't read a database."""
 ANNOUNCE_S: Final = 1.0
 FRESH_S: Final = 6.0
 """What is older was announced by a process that is gone: it would say so each second."""

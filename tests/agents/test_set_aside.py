@@ -16,9 +16,10 @@ from rocksdict import Rdict
 
 from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside
 from app import facts as f
+from app.errors import LogGap
 from app.facts import FactsRecord, encode
 from tables import layout
-from tables.conditions import Conditions
+from tables.conditions import Conditions, GapSeen
 from tables.layout import Meta, open_database
 from tests.support.counting import World
 from tests.support.facts import ORG, START_MS
@@ -299,6 +300,41 @@ async def test_every_partition_is_bad(world: World) -> None:
         said = [one for one in worker.aggregator.conditions.current() if one.code == SET_ASIDE]
         assert [one.partition for one in said] == [0, 1]
         assert worker.aggregator.positions == {}
+        for one in said:
+            assert "No partition of this worker is counted; this one is tried again" in one.message
+            assert one.reason == "the numbers are not counted at the moment (all partitions are set aside)"
+        shutil.rmtree(world.state / "p0")
+        await worker.settle()
+        (one,) = worker.aggregator.conditions.current()
+        assert "The other partitions go on; this one is tried again" in one.message
+        assert one.reason == "a part of the numbers is not counted at the moment (partition 1 is set aside)"
+        shutil.rmtree(world.state / "p1")
+        await worker.settle()
+        assert worker.conditions == {}
+
+
+def test_words_of_several_gaps(tmp_path: Path) -> None:
+    """As long as one waits it is named; then the way on for all is, too."""
+    counted = {2}
+    conditions = Conditions()
+    aside = SetAside(tmp_path, conditions, counted=lambda: counted, partitions=3)
+    aside.add(0, LogGap("a gap"), seen=GapSeen("topic", 5, 1))
+    (one,) = conditions.current()
+    assert "`reports accept-gap 0`, which says what is lost. The other partitions go on" in one.message
+    counted.clear()
+    aside.add(1, LogGap("a gap"))
+    for one in conditions.current():
+        assert f"`reports accept-gap {one.partition}` (`reports accept-gap --all` for all" in one.message
+        assert "No partition of this worker is counted" in one.message
+        assert (
+            one.reason == "a part of the numbers is not counted at the moment (partitions 0, 1 are set aside)"
+        )
+    assert conditions.current()[0].gap == GapSeen("topic", 5, 1), "what accept-gap goes by stays"
+    aside.put_off(0)
+    aside.remove(1)
+    (one,) = conditions.current()
+    assert "--all" not in one.message
+    assert one.gap is not None
 
 
 async def test_partitions_beyond_the_installations_are_not_read(world: World) -> None:

@@ -23,7 +23,7 @@ from app.verdicts import DEFAULT_RULES
 from cli.topics import ensure_topics
 from tables.background import Background
 from tables.conditions import Condition
-from tables.presence import WORKERS, presence
+from tables.presence import SILENT_MS, WORKERS, presence
 from tables.views import OWNERS, PARTITIONS, Fence, Owner
 from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
 from tests.support.kafka import delete_topics, fresh_topics
@@ -52,14 +52,35 @@ def test_the_oldest_of_both_topics_counts() -> None:
         (Place(5, None, 0), {("facts", 0): 0}, "not known"),
         (Place(5, 9), {}, "behind the log's end"),
         (Place(5, 2), {}, "can't be read"),
-        (Place(0, None, 0, foreign=True), {}, "another topic"),
+        (Place(0, None, 0, foreign=True), {}, "topic facts was recreated: the numbers of partition 0"),
         (Place(5, 2), {("facts", 0): 1_000_000 - STALE_AGE_MS - 1}, "counting is behind"),
+        (Place(5, 2, away=True), {("facts", 0): 1_000_000 - STALE_AGE_MS - 1}, "partition 0 has no worker"),
     ],
 )
 def test_what_makes_it_stale(place: Place, oldest: dict[tuple[str, int], int], word: str) -> None:
     _, _, reason = judge({("facts", 0): place}, oldest, now_ms=1_000_000)
     assert reason is not None
     assert word in reason
+
+
+def test_a_living_worker_without_partitions(monitor: LagMonitor, settings: Settings) -> None:
+    """It says nothing of those that nobody has: their silence is what is wrong."""
+    append(settings, FACTS, 0)
+    now_ms = int(time.time() * 1000)
+    with redis.Redis.from_url(settings.redis) as client:
+        client.hset(WORKERS, "a-0", msgspec.json.encode(presence(DEFAULT_RULES, 0, now_ms)))
+        client.hset(OWNERS, "1", msgspec.json.encode(Owner("a-0", "/state/p1", now_ms)))
+        client.hset(OWNERS, "2", msgspec.json.encode(Owner("b-0", "/state/p2", now_ms - 2 * SILENT_MS)))
+    for partition in range(FACT_PARTITIONS):
+        counted(settings, partition, 0)
+    measure(monitor)
+    places = monitor._positions.places(monitor._positions.ends()[0])
+    assert [
+        partition for (topic, partition), place in sorted(places.items()) if topic == FACTS and place.away
+    ] == [partition for partition in range(FACT_PARTITIONS) if partition != 1]
+    later = monitor._clock() + STALE_AGE_MS / 1000 + 1
+    monitor._clock = lambda: later
+    assert monitor.measure().reason == "counting is behind: partition 0 has no worker"
 
 
 def test_a_clock_that_is_behind_the_brokers_gives_no_negative_age() -> None:
@@ -133,7 +154,7 @@ def test_numbers_of_another_topic_are_none(monitor: LagMonitor, settings: Settin
         counted(settings, partition, 2, topic="the one before")
     report = measure(monitor)
     assert (report.stale, topic_lags(report)[FACTS]) == (True, 2)
-    assert report.reason is not None and "another topic" in report.reason
+    assert report.reason is not None and "recreated" in report.reason
 
 
 def test_a_database_that_is_counted_again_is_behind_what_was_published(

@@ -408,7 +408,7 @@ async def test_it_asks(
         await set_aside(worker)
         monkeypatch.setattr("click.confirm", _declined)
         assert await accept(worker, "0") == 130
-        assert "offsets 5 to 5 (1 records) are missing" in capsys.readouterr().out
+        assert "offsets 5 to 5 (1 record) are missing" in capsys.readouterr().out
         assert SET_ASIDE in worker.conditions
     assert run(["accept-gap"]) == 2
 

@@ -98,7 +98,7 @@ def test_the_commands(topic: str, tmp_path: Path, capfdbinary: pytest.CaptureFix
     assert "2 was replayed before" in said("replay", "2")
     mended = tmp_path / "mended"
     mended.write_bytes(b"[]")
-    assert "1 letters replayed" in said("replay", "0", "--body", str(mended))
+    assert "1 letter replayed" in said("replay", "0", "--body", str(mended))
     assert "reports import" in said("replay", "3", "99", status=1)
     assert [line.endswith("(replayed)") for line in said("list").splitlines()] == [
         False,

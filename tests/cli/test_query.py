@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -176,6 +177,93 @@ def test_a_frozen_process_is_answered_for_in_time(stack: Stack) -> None:
     finally:
         stack.signal("query", signal.SIGCONT)
     stack.wait_for(lambda: stack.get(PAGE, key=stack.key()).status_code == 200, 20, "pages")
+
+
+def conditions(stack: Stack) -> dict[str, dict[str, Any]]:
+    answer = stack.get("/ops/workers", key=stack.key()).json()
+    return {one["code"]: one for worker in answer["workers"] for one in worker["conditions"]}
+
+
+def copied(stack: Stack) -> Path:
+    """A copy of a partition's folder, taken while its worker is stopped."""
+    copy = stack.folder / "copy"
+    stack.stop("aggregate")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(stack.data / "state" / "p1", copy)
+    log = stack.folder / "aggregate.log"
+    before = log.read_text().count("counting partitions")
+    stack.start("aggregate")
+    stack.wait_for(lambda: log.read_text().count("counting partitions") > before, 120, "the worker counts")
+    return copy
+
+
+def damage(stack: Stack, change: Callable[[Path], object]) -> None:
+    """Of a partition's tables, and the query process has nothing of them in memory."""
+    tables = sorted((stack.data / "state" / "p1").glob("*.sst"))
+    assert tables
+    for table in tables:
+        change(table)
+    stack.kill("query")
+    stack.start("query")
+
+
+def told(stack: Stack, total: int) -> dict[str, Any]:
+    """What is said of it. Until then no list is short."""
+
+    def said() -> bool:
+        answer = stack.get(PAGE, key=stack.key(), limit="500")
+        if answer.status_code == 200:
+            assert len(answer.json()["items"]) == total
+        return "GET /ops/workers names the fault" in answer.json().get("message", "")
+
+    stack.wait_for(said, 60, "the list says why")
+    condition = conditions(stack)["database_unreadable"]
+    assert (condition["partition"], condition["stale"]) == (1, False)
+    assert f"the database in {stack.data / 'state' / 'p1'} is broken (Corruption" in condition["message"]
+    return condition
+
+
+def is_well(stack: Stack, total: int) -> bool:
+    answer = stack.get(PAGE, key=stack.key(), limit="500")
+    return answer.status_code == 200 and len(answer.json()["items"]) == total and not conditions(stack)
+
+
+def flip(table: Path) -> None:
+    data = bytearray(table.read_bytes())
+    data[len(data) // 20] ^= 0xFF
+    table.write_bytes(data)
+
+
+def test_a_damaged_table_under_a_running_worker(stack: Stack) -> None:
+    """The worker reads it later, or never: who reads it says so, and the advice leads back."""
+    total = page(stack)["matching"]
+    copy = copied(stack)
+    damage(stack, flip)
+    condition = told(stack, total)
+    assert "stop its worker, put a copy of the folder back and start the worker again" in condition["message"]
+    done = stack.run("reconcile")
+    assert done.returncode == 3
+    assert "put a copy of the folder back" in done.stdout
+    stack.stop("aggregate")
+    shutil.rmtree(stack.data / "state" / "p1")
+    shutil.copytree(copy, stack.data / "state" / "p1")
+    stack.start("aggregate")
+    stack.wait_for(lambda: is_well(stack, total), 120, "lists are right again, and nothing is said")
+    assert stack.run("reconcile").returncode == 0
+
+
+@pytest.mark.long
+def test_a_table_that_is_cut_short_under_a_running_worker(stack: Stack) -> None:
+    """RocksDB's reader would show the database as it was before that table, as of the newest offset."""
+    total = page(stack)["matching"]
+    copied(stack)
+    damage(stack, lambda table: os.truncate(table, 100))
+    condition = told(stack, total)
+    assert "or remove the folder, and the partition is counted again from the log" in condition["message"]
+    assert stack.run("reconcile").returncode == 3
+    shutil.rmtree(stack.data / "state" / "p1")
+    stack.wait_for(lambda: is_well(stack, total), 120, "lists are right again, and nothing is said")
+    assert stack.run("reconcile").returncode == 0
 
 
 def test_an_address_in_use_and_one_for_all_are_refused(stack: Stack, tmp_path: Path) -> None:

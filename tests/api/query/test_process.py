@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from api.query.announcer import here
 from api.query.partitions import Missing, Partitions
 from app import keys
 from app.facts import encode
+from app.verdicts import DEFAULT_RULES
 from tables import layout
+from tables.conditions import Condition
+from tables.presence import SILENT_MS, WORKERS, presence
 from tables.views import Owner
 from tests.api.reading import START_MS, Reading, event, query_process, reading, recipient_of
 from tests.api.serving import PARTITIONS, SECRET, serving
@@ -82,6 +86,25 @@ async def test_an_old_announcement_is_of_one_that_is_gone(api: Reading) -> None:
     assert (await api.get("/recipients"))["status"] == 503
     await api.world.redis.hset(wire.QUERIES, mapping={str(p): b"\xff{" for p in range(PARTITIONS)})
     assert (await api.get("/recipients"))["status"] == 503
+
+
+@pytest.mark.parametrize("partition", [1, None])
+async def test_a_damaged_database_is_named(api: Reading, partition: int | None) -> None:
+    """For as long as its process lives."""
+    await api.process.announcer.stop()
+    said = Condition(code=wire.UNREADABLE, message="/state/p1 is broken", since_ms=1, partition=partition)
+    now_ms = int(time.time() * 1000)
+    for at_ms, words in (
+        (now_ms, f"the database of partition {'0, 1' if partition is None else '1'} can't be read"),
+        (now_ms - 2 * SILENT_MS, "no query process (role `query`) can read partition 0, 1"),
+    ):
+        one = presence(DEFAULT_RULES, 0, at_ms, role="query", conditions=(said,))
+        await api.world.redis.hset(WORKERS, "host:1", msgspec.json.encode(one))
+        for path in ("/recipients", "/events", "/exports/recipients.csv"):
+            document = await api.get(path)
+            assert document["status"] == 503
+            assert words in document["message"]
+            assert "/state" not in document["message"]
 
 
 async def test_a_copy_that_is_behind_is_not_shown(api: Reading) -> None:
@@ -236,6 +259,7 @@ async def test_a_flipped_byte_is_a_503_and_no_shorter_list(api: Reading, path: s
         while "partition 1 " not in document["message"]:  # on a busy machine nobody may answer in time
             assert document["status"] == 503
             document = await api.get(path)
+    assert list(api.process.partitions.faults.said()) == [1]
     for table, data in whole.items():
         table.write_bytes(data)
     async with asyncio.timeout(10):

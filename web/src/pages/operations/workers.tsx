@@ -6,6 +6,9 @@ import { Text } from "../../parts/text";
 
 const ROLES: Record<string, string> = { aggregate: "counts", api: "answers", normalize: "parses", query: "reads" };
 
+// The others have no partitions at any time.
+const HOLDING = ["aggregate", "normalize"];
+
 export function Workers({ workers, zone }: { workers: Worker[] | null; zone: string }) {
   return (
     <section class="card" aria-label="Workers">
@@ -35,7 +38,7 @@ function State({ row, zone }: { row: Worker; zone: string }) {
 }
 
 function Held({ row }: { row: Worker }) {
-  if (row.partitions.length === 0) return <span class="quiet">none</span>;
+  if (row.partitions.length === 0) return HOLDING.includes(row.role) ? <span class="quiet">none</span> : <>{number(null)}</>;
   const old = row.partitions.filter((held) => held.rebuild_needed).map((held) => number(held.partition));
   return (
     <>

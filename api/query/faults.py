@@ -1,0 +1,111 @@
+"""What is wrong with the databases that a query process reads: when it is said, and when it is over.
+
+Rules:
+- A table with a block that can't be read is damaged: it never changes once it is written. That is said at once, and is
+  over when the file is another one, or the folder is gone.
+- A database that can't be opened, or can't catch up, may be one in the making, or its writer has just removed a file.
+  That is said once it has lasted for `LASTING_S`, and is over when the database has caught up again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tables.broken import damaged_file, is_forbidden, way_out, words_of
+
+LASTING_S: Final = 10.0
+_FOLLOWS: Final = (
+    "Until then recipients, events and exports can't be read; the reports' numbers are not concerned"
+)
+
+_Signature = tuple[int, int, int, int]
+
+
+class _Damaged(NamedTuple):
+    error: Exception
+    file: Path
+    signature: _Signature | None
+
+
+class _Failing(NamedTuple):
+    error: Exception
+    since: float
+
+
+class Faults:
+    """Thread-safe. `None` as a partition is the state folder itself."""
+
+    def __init__(self, state: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds."""
+        self._state = state
+        self._clock = clock
+        self._damaged: dict[int, _Damaged] = {}
+        self._failing: dict[int | None, _Failing] = {}
+        self._lock = threading.Lock()
+
+    def unread(self, partition: int, error: Exception) -> None:
+        """Reading it raised this."""
+        file = damaged_file(error)
+        if file is not None and file.parent.name == f"p{partition}":
+            with self._lock:
+                self._damaged[partition] = _Damaged(_bare(error), file, _signature(file))
+
+    def failed(self, partition: int | None, error: Exception) -> None:
+        """It could not be opened, or could not catch up."""
+        with self._lock:
+            known = self._failing.get(partition)
+            since = known.since if known is not None else self._clock()
+            self._failing[partition] = _Failing(_bare(error), since)
+
+    def caught_up(self, partition: int | None) -> None:
+        if partition in self._failing:
+            with self._lock:
+                self._failing.pop(partition, None)
+
+    def look(self, found: Collection[int]) -> None:
+        """Forgets what is over. `found`: partitions of which something is in the state folder."""
+        with self._lock:
+            self._failing = {p: one for p, one in self._failing.items() if p is None or p in found}
+            self._damaged = {
+                partition: one
+                for partition, one in self._damaged.items()
+                if partition in found and _signature(one.file) == one.signature
+            }
+
+    def said(self) -> dict[int | None, str]:
+        """Partition → what is wrong, what follows and the way out, for operators."""
+        now = self._clock()
+        with self._lock:
+            errors: dict[int | None, Exception] = {
+                partition: one.error
+                for partition, one in self._failing.items()
+                if now - one.since >= LASTING_S
+            }
+            errors |= {partition: one.error for partition, one in self._damaged.items()}
+        return {
+            partition: f"{self._words(partition, error)}. {_FOLLOWS}" for partition, error in errors.items()
+        }
+
+    def _words(self, partition: int | None, error: Exception) -> str:
+        path = self._state if partition is None else self._state / f"p{partition}"
+        said = way_out(path, partition or 0, error, is_counted=True)
+        return said if said is not None else f"{path} can't be read ({words_of(error)})"
+
+
+def _bare(error: Exception) -> Exception:
+    """Without its traceback, whose frames hold iterators, and these the database open."""
+    kind = PermissionError if is_forbidden(error) else Exception
+    return kind(str(error))
+
+
+def _signature(path: Path) -> _Signature | None:
+    """What changes with a repair; None: the file is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
