@@ -85,7 +85,7 @@ WITHOUT = {
     "cli/up.py:_run.end": TIMER,
     "cli/verify.py:_verify": COMMAND,
     "tables/csv_output.py:CsvOutput.__init__": "an error is raised by the next call of who writes",
-    "tables/installation.py:InstallationLog.append": AWAITED,
+    "tables/installation.py:InstallationLog.append_together": AWAITED,
 }
 """`file:function` → why what it starts needs no boundary."""
 

@@ -38,7 +38,7 @@ function State({ row, zone }: { row: Worker; zone: string }) {
 }
 
 function Held({ row }: { row: Worker }) {
-  if (row.partitions.length === 0) return HOLDING.includes(row.role) ? <span class="quiet">none</span> : <>{number(null)}</>;
+  if (row.partitions.length === 0) return HOLDING.includes(row.role) ? <span class="quiet">none</span> : number(null);
   const old = row.partitions.filter((held) => held.rebuild_needed).map((held) => number(held.partition));
   return (
     <>
