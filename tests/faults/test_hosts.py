@@ -15,14 +15,26 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
+from api.query.reach import CODE as QUERY_UNREACHABLE
 from app.topics import FACTS
 from cli.verifier.ledger import read_ledger
 from tables.presence import WORKERS
+from tables.redis_client import redis_words
 from tests.faults.chaos import start_load
 from tests.faults.test_identity import ends
 from tests.faults.test_redis import load
-from tests.support.hosts import QUERY_PORT, REDIS_PORT, Host, HostStack, Network, missing, servers
+from tests.support.hosts import (
+    QUERY_PORT,
+    REDIS_PORT,
+    Host,
+    HostStack,
+    Network,
+    missing,
+    redis_server,
+    servers,
+)
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
@@ -150,16 +162,16 @@ def report(asked: Stack, campaign: str = "rest") -> dict[str, Any]:
 
 
 def people(asked: Stack, campaign: str) -> list[str]:
-    """Whom the pages of a list hold, in their order. Raises httpx.HTTPStatusError."""
+    """Whom the pages of a list hold, sorted as they are compared. Raises httpx.HTTPStatusError."""
     found: list[str] = []
     cursor: dict[str, str] = {}
     while True:
         path = f"/api/v1/campaigns/{campaign}/recipients"
         answer = asked.get(path, key=asked.key(), limit="500", **cursor)
         page = answer.raise_for_status().json()
-        found += [item["recipient"] for item in page["items"]]
+        found += [item["recipient"].strip().lower() for item in page["items"]]
         if page["next"] is None:
-            return found
+            return sorted(found)
         cursor = {"cursor": page["next"]}
 
 
@@ -183,8 +195,11 @@ def settled(world: World, *ledgers: Path) -> None:
             raise AssertionError(f"{error}: {words}") from None
         assert report(stack)["summary"] == world.rest
     for ledger in ledgers:
+        stacks[0].assert_verified(ledger)
+        for stack in stacks[1:]:
+            done = stack.run("verify", str(ledger))
+            assert done.returncode == 0, done.stdout
         for stack in stacks:
-            stack.assert_verified(ledger)
             assert people(stack, ledger.stem) == people_of(ledger)
 
 
@@ -232,7 +247,7 @@ def refused(stack: Stack, complaint: str) -> str:
 
 
 def test_a_host_without_the_secret_is_refused_until_it_has_it(world: World) -> None:
-    assert not world.b.processes
+    assert not world.b.processes, "this test is the first one"
     before = stored(world)
     third = world.network.hosts["c"]
     with world.host(third, SECRET="another secret of 30 characters") as stack:
@@ -247,8 +262,20 @@ def test_a_host_without_the_secret_is_refused_until_it_has_it(world: World) -> N
         taken = load(world.a, "went-on", 300)
         # As it was told.
         copy_from(world.a, stack)
+        address = stack.environ.pop("REPORTS_QUERY")
         begin(stack)
         world.a.wait_for(lambda: len(held(world.a, stack)) == 1, 60, "its half")
+        # So far its lists can be asked from nowhere else; that is said, with the way out.
+        world.a.wait_for(lambda: any(QUERY_UNREACHABLE in one for one in wrong(world.a)), 30, "a condition")
+        assert world.a.get("/api/v1/campaigns/rest/recipients", key=world.a.key()).status_code == 503
+        (advice,) = (
+            one["message"] for row in workers(world.a)["workers"] for one in row["conditions"]
+            if one["code"] == QUERY_UNREACHABLE and row["host"] == "c"
+        )  # fmt: skip
+        assert "set REPORTS_QUERY on c " in advice
+        stack.environ["REPORTS_QUERY"] = address
+        stack.stop("run.query")
+        begin(stack, "query")
         together = world.load(stack, "together", 1500, 300).finish()
         settled(world, taken, together)
         assert people(stack, "together") == people_of(together)
@@ -374,3 +401,22 @@ def test_a_partition_goes_to_the_other_host_and_back(both: World) -> None:
     stopped(b, a)
     begin(b, "aggregate")
     settled(both, loading.finish())
+
+
+def test_a_redis_that_refuses_other_hosts_says_what_to_do(world: World) -> None:
+    folder, port = world.folder / "refusing", REDIS_PORT + 1
+    with redis_server(world.s, folder, port) as url:
+        for _ in range(5):  # which of its words the client hears is a matter of moments
+            with (
+                redis.Redis.from_url(url, socket_timeout=5) as client,
+                pytest.raises(redis.RedisError) as refusal,
+            ):
+                client.hgetall("cr:x")
+            assert "give it a password (`requirepass`) and put it into REPORTS_REDIS" in redis_words(
+                refusal.value
+            )
+    with (
+        redis_server(world.s, folder, port, requirepass="right") as url,
+        redis.Redis.from_url(url.replace("//", "//:right@"), socket_timeout=5) as client,
+    ):
+        assert client.ping()

@@ -19,6 +19,7 @@ import ctypes
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ class Host:
 
     def cut(self) -> None:
         """From everybody."""
-        self.network.ip("link", "set", self.name, "down")
+        self.network.ip("link", "set", "dev", self.name, "down")
 
     def cut_from(self, other: Host, port: int) -> None:
         """From one of another host's ports; the way back from it is cut too."""
@@ -99,7 +100,7 @@ class Host:
 
     def heal(self) -> None:
         """All cuts of this host."""
-        self.network.ip("link", "set", self.name, "up")
+        self.network.ip("link", "set", "dev", self.name, "up")
         while self._rules:
             _run(*self._rules.pop())
 
@@ -109,7 +110,7 @@ class Host:
         network, name = self.network, self.name
         ends = [f"{name}-w0", f"{name}-w1"]
         network.ip("link", "add", "name", f"{name}-lan", "type", "bridge")
-        network.ip("link", "set", f"{name}-lan", "up")
+        network.ip("link", "set", "dev", f"{name}-lan", "up")
         options = ["--loss", str(loss), "--delay-s", str(delay_s)]
         wire = subprocess.Popen(
             ["ip", "netns", "exec", network.namespace(SWITCH), sys.executable, "-m", "tests.support.wire", *ends,
@@ -118,21 +119,21 @@ class Host:
         )  # fmt: skip
         try:
             for device, bridge in zip(ends, (f"{name}-lan", BRIDGE), strict=True):
-                show = ["ip", "-n", network.namespace(SWITCH), "link", "show", device]
+                show = ["ip", "-n", network.namespace(SWITCH), "link", "show", "dev", device]
                 wait_until(
                     lambda show=show: subprocess.run(show, capture_output=True, check=False).returncode == 0,  # type: ignore[misc]
                     20,
                     f"device {device}",
                 )
-                network.ip("link", "set", device, "master", bridge)
-                network.ip("link", "set", device, "up")
-            network.ip("link", "set", name, "master", f"{name}-lan")
+                network.ip("link", "set", "dev", device, "master", bridge)
+                network.ip("link", "set", "dev", device, "up")
+            network.ip("link", "set", "dev", name, "master", f"{name}-lan")
             yield
             assert wire.poll() is None, "the wire ended before the test"
         finally:
-            network.ip("link", "set", name, "master", BRIDGE)
+            network.ip("link", "set", "dev", name, "master", BRIDGE)
             end(wire)
-            network.ip("link", "del", f"{name}-lan")
+            network.ip("link", "del", "dev", f"{name}-lan")
 
 
 class Network:
@@ -164,7 +165,7 @@ class Network:
     def _build(self) -> None:
         _run("ip", "netns", "add", self.namespace(SWITCH))
         self.ip("link", "add", "name", BRIDGE, "type", "bridge")
-        self.ip("link", "set", BRIDGE, "up")
+        self.ip("link", "set", "dev", BRIDGE, "up")
         for host in self.hosts.values():
             _run("ip", "netns", "add", host.namespace)
             self.ip(
@@ -180,12 +181,12 @@ class Network:
                 "netns",
                 host.namespace,
             )
-            self.ip("link", "set", host.name, "master", BRIDGE)
-            self.ip("link", "set", host.name, "up")
+            self.ip("link", "set", "dev", host.name, "master", BRIDGE)
+            self.ip("link", "set", "dev", host.name, "up")
             inside = ("ip", "-n", host.namespace)
-            _run(*inside, "link", "set", "lo", "up")
+            _run(*inside, "link", "set", "dev", "lo", "up")
             _run(*inside, "addr", "add", f"{host.address}/24", "dev", CARD)
-            _run(*inside, "link", "set", CARD, "up")
+            _run(*inside, "link", "set", "dev", CARD, "up")
         inner = os.open(NAMESPACES / self.namespace("test"), os.O_RDONLY)
         try:
             _enter(inner)
@@ -234,25 +235,41 @@ class HostStack(Stack):
 
 
 @contextlib.contextmanager
-def servers(host: Host, folder: Path) -> Iterator[tuple[str, str]]:
-    """One Kafka node and one Redis on a host, reached by all others: the node's address and Redis's URL."""
+def redis_server(host: Host, folder: Path, port: int = REDIS_PORT, **options: str) -> Iterator[str]:
+    """One on a host; the URL by which the others reach it, or would (`protected_mode`)."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = {
+    chosen = {
         "bind": host.address,
-        "port": str(REDIS_PORT),
+        "port": str(port),
         "dir": str(folder),
         "save": "",
         "appendonly": "yes",
-    }
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    with (folder / "redis.log").open("ab") as output:
+    } | options
+    arguments = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", value)]
+    with (folder / f"redis-{port}.log").open("ab") as output:
         redis = subprocess.Popen(
             [*host.within, str(get_binary_path()), *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        with Cluster(folder, nodes=1, address=host.address, within=host.within) as cluster:
-            yield cluster.kafka, f"redis://{host.address}:{REDIS_PORT}/0"
+        wait_until(lambda: _listens(host.address, port), 30, f"Redis on port {port}")
+        yield f"redis://{host.address}:{port}/0"
     finally:
         redis.kill()
         redis.wait(10)
+
+
+def _listens(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def servers(host: Host, folder: Path) -> Iterator[tuple[str, str]]:
+    """One Kafka node and one Redis on a host, reached by all others: the node's address and Redis's URL."""
+    with (
+        redis_server(host, folder, protected_mode="no") as redis_url,
+        Cluster(folder, nodes=1, address=host.address, within=host.within) as cluster,
+    ):
+        yield cluster.kafka, redis_url
