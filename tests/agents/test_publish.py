@@ -241,7 +241,8 @@ async def test_a_zombie_claims_no_partition(redis_db: str, tmp_path: Path) -> No
     values = [(0, record(entry(f.OPENED, START_MS)))]
 
     async def claimed_by() -> str:
-        stored: bytes = await redis.hget(OWNERS, "0")
+        stored = await redis.hget(OWNERS, "0")
+        assert stored is not None
         return msgspec.json.decode(stored, type=Owner).worker
 
     async with reading(redis_db) as (redis, _), publishing(redis_db, old, "zombie") as zombie:
