@@ -102,7 +102,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def both(world: World) -> World:
     """Both hosts at work, a partition each, with nothing wrong."""
-    world.b.host.heal()
+    for host in world.network.hosts.values():
+        host.heal()
     if not (world.b.data / "secret").exists():
         copy_from(world.a, world.b)
     for stack in (world.a, world.b):
