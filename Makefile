@@ -113,7 +113,7 @@ format: setup-dev  ## let ruff put things right
 
 # What the tests need and no wheel brings, as `command Debian-package` in pairs.
 debian-packages:
-	@set -- chromium chromium nginx nginx-light; missing=; \
+	@set -- chromium chromium nginx nginx-light ip iproute2; missing=; \
 	while [ $$# -gt 0 ]; do \
 		case $$1 in chromium) names="chromium chromium-browser google-chrome";; *) names="$$1 /usr/sbin/$$1";; esac; \
 		found=; for name in $$names; do if command -v $$name >/dev/null; then found=1; fi; done; \

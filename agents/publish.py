@@ -463,14 +463,22 @@ class Publisher:
             log.info("%d keys of views of an earlier topic facts were deleted", gone)
 
     async def announce(self) -> None:
-        """Tells who this worker is, what it holds and how quick it is."""
+        """Tells who this worker is, what it holds and how quick it is.
+
+        Not a partition that a newer copy of its database publishes: it has gone to another worker, and this one has not
+        heard of it, cut off from Kafka alone. Two that both claimed it would send readers to and fro.
+        """
         now_ms, moment = self._redis_clock.now_ms(), self._clock()
         while self._delays and self._delays[0][0] < moment - _MINUTE_S:
             self._delays.popleft()
         ordered = sorted(delay for _, delay in self._delays)
         await self._writer.announce(
             self._worker,
-            {number: self._owner(part, now_ms) for number, part in self._parts[NUMBERS].items()},
+            {
+                number: self._owner(part, now_ms)
+                for number, part in self._parts[NUMBERS].items()
+                if part.withheld is None or part.withheld.needed is not None
+            },
             Delays(
                 ordered[len(ordered) // 2] if ordered else None,
                 ordered[len(ordered) * 99 // 100] if ordered else None,

@@ -22,6 +22,7 @@ import uvloop
 from api.query.announcer import Announcer
 from api.query.exports import COMMAND
 from api.query.partitions import Partitions
+from api.query.reach import Reach
 from api.query.server import QueryServer
 from app.configuration import fingerprints
 from app.settings import PREFIX, Settings
@@ -90,6 +91,7 @@ async def serve(
     queries = QueryServer(partitions, settings.secret, leashed(signal.SIGKILL, [*COMMAND]))
     redis = redis_of(settings)
     announcer = Announcer(redis, partitions, state, url_of(sock), clock=clock, conditions=conditions)
+    reach = Reach(redis, url_of(sock), conditions, clock)
     config = uvicorn.Config(
         queries.app(),
         loop="none",
@@ -120,6 +122,7 @@ async def serve(
 
     beside = [
         background.task("announcer", announcer.run),
+        background.task("reach", reach.run),
         background.task("presence", lambda: tell(redis, name, said)),
         background.task("clock", lambda: keep_time(redis, clock, conditions)),
         # Only settings are of use here, and these take effect with the next start.

@@ -165,6 +165,12 @@ _MEANINGS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("No connection available",), "its connections are all in use"),
     (("TimeoutError",), "it does not answer in time"),
     (
+        # Of the first the client rarely hears: the server has closed the connection before the client writes.
+        ("DENIED", "Connection lost", "Connection reset", "Connection closed", "Broken pipe"),
+        "it hangs up: either it has just ended, or its protected mode refuses other hosts; give it a password "
+        "(`requirepass`) and put it into REPORTS_REDIS (redis://:PASSWORD@HOST:PORT/0)",
+    ),
+    (
         ("ConnectionError", "ConnectionRefusedError"),
         "it can't be reached: see whether it runs, and REPORTS_REDIS",
     ),

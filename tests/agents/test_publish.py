@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from agents.publish import Publisher
+from agents.publish import WITHHELD, Publisher
 from app import breakdown as b
 from app import facts as f
 from app import keys
@@ -23,9 +24,11 @@ from tables.redis_client import redis_client
 from tables.section_parts import PUBLISHED
 from tables.view_writer import Move, Published, Update, ViewWriter
 from tables.views import (
+    OWNERS,
     PARTITIONS,
     SECTION_PARTITIONS,
     Fence,
+    Owner,
     SummaryPart,
     View,
     ViewReader,
@@ -54,9 +57,11 @@ def record(*line: Entry, campaign: str = "spring") -> bytes:
 
 
 @asynccontextmanager
-async def publishing(url: str, database: PartitionDatabase) -> AsyncIterator[Publisher]:
+async def publishing(
+    url: str, database: PartitionDatabase, worker: str = "tester"
+) -> AsyncIterator[Publisher]:
     redis = redis_client(url, timeout_s=2)
-    publisher = Publisher(ViewWriter(redis), "tester")
+    publisher = Publisher(ViewWriter(redis), worker)
     publisher.add(database)
     task = asyncio.create_task(publisher.run())
     try:
@@ -228,6 +233,33 @@ async def test_a_zombies_older_values_are_refused(redis_db: str, database: Parti
             assert await redis.hget(PARTITIONS, "0") == b"1:1:topic"
             assert await redis.hgetall(report_name("topic", KEY)) == fields
         assert await reader.load(KEY, epoch="e", hours=True) == view
+
+
+async def test_a_zombie_claims_no_partition(redis_db: str, tmp_path: Path) -> None:
+    """It has Redis but not Kafka, and so nobody told it that the partition is another's."""
+    old, new = open_database(tmp_path / "old"), open_database(tmp_path / "new", generation=2)
+    values = [(0, record(entry(f.OPENED, START_MS)))]
+
+    async def claimed_by() -> str:
+        stored = await redis.hget(OWNERS, "0")
+        assert stored is not None
+        return msgspec.json.decode(stored, type=Owner).worker
+
+    async with reading(redis_db) as (redis, _), publishing(redis_db, old, "zombie") as zombie:
+        zombie.mark(0, old.apply(values))
+        await view_at(redis_db, 1)
+        await zombie.announce()
+        assert await claimed_by() == "zombie"
+        async with publishing(redis_db, new, "owner") as owner:
+            owner.mark(0, new.apply(values))
+            async with asyncio.timeout(10):
+                while not zombie.counters[WITHHELD]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            await owner.announce()
+            await zombie.announce()
+            assert await claimed_by() == "owner"
+    old.close()
+    new.close()
 
 
 async def test_a_higher_generation_replaces_what_an_older_one_left(redis_db: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Three Kafka nodes in one cluster, each a process in a folder of its own: killed and started again by tests."""
+"""Kafka nodes in one cluster, each a process in a folder of its own: killed and started again by tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,18 +28,18 @@ PROPERTIES = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.bootstrap.servers={controllers}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://{address}:{port},CONTROLLER://{address}:{controller}
+advertised.listeners=PLAINTEXT://{address}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={folder}/log
 auto.create.topics.enable=true
 num.partitions=1
 default.replication.factor=1
-offsets.topic.replication.factor=3
+offsets.topic.replication.factor={nodes}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=3
-share.coordinator.state.topic.replication.factor=3
+transaction.state.log.replication.factor={nodes}
+share.coordinator.state.topic.replication.factor={nodes}
 group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
@@ -49,12 +50,18 @@ broker.session.timeout.ms=3000
 class Cluster:
     """A context manager that begins with all nodes running."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, nodes: int = NODES, address: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
+        """`within` begins the nodes' command lines, where they are on a host of their own (`tests.support.hosts`)."""
         self.folder = folder
-        self.ports = [free_port() for _ in range(NODES)]
-        self.kafka = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self.nodes = range(nodes)
+        self._address = address
+        self._within = within
+        self.ports = [free_port() for _ in self.nodes]
+        self.kafka = ",".join(f"{address}:{port}" for port in self.ports)
         jars = ensure_jars(pinned_jars(LIST.read_text()), maven_repository(), print)
-        self._java = [java_command(jars, self._path(node)) for node in range(NODES)]
+        self._java = [java_command(jars, self._path(node)) for node in self.nodes]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._format()
 
@@ -64,24 +71,28 @@ class Cluster:
         return path
 
     def _format(self) -> None:
-        controllers = [free_port() for _ in range(NODES)]
-        ids = [base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode() for _ in range(NODES + 1)]
-        voters = ",".join(f"{node}@127.0.0.1:{controllers[node]}:A{ids[node][1:]}" for node in range(NODES))
-        for node in range(NODES):
+        controllers = [free_port() for _ in self.nodes]
+        ids = [base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode() for _ in range(len(self.nodes) + 1)]
+        voters = ",".join(
+            f"{node}@{self._address}:{controllers[node]}:A{ids[node][1:]}" for node in self.nodes
+        )
+        for node in self.nodes:
             properties = self._path(node) / "server.properties"
             properties.write_text(
                 PROPERTIES.format(
                     node=node,
+                    nodes=len(self.nodes),
+                    address=self._address,
                     port=self.ports[node],
                     controller=controllers[node],
-                    controllers=",".join(f"127.0.0.1:{port}" for port in controllers),
+                    controllers=",".join(f"{self._address}:{port}" for port in controllers),
                     folder=self._path(node),
                 )
             )
             tool = [
                 "kafka.tools.StorageTool",
                 "format",
-                f"--cluster-id=A{ids[NODES][1:]}",
+                f"--cluster-id=A{ids[-1][1:]}",
                 "-c",
                 str(properties),
             ]
@@ -93,7 +104,7 @@ class Cluster:
     def start(self, node: int) -> None:
         with (self._path(node) / "output").open("ab") as output:
             self._processes[node] = subprocess.Popen(
-                [*self._java[node], "kafka.Kafka", str(self._path(node) / "server.properties")],
+                [*self._within, *self._java[node], "kafka.Kafka", str(self._path(node) / "server.properties")],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -118,9 +129,9 @@ class Cluster:
         return Settings(kafka=self.kafka, data=self.folder, **more)  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
-        for node in range(NODES):
+        for node in self.nodes:
             self.start(node)
-        self.wait_for(NODES)
+        self.wait_for(len(self.nodes))
         return self
 
     def __exit__(

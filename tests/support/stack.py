@@ -115,7 +115,7 @@ class Stack:
         environ = self._server_environ if role in ("kafka", "redis") else self.environ
         with (self.folder / f"{name}.log").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", role, *arguments],
+                self._command(role, arguments),
                 cwd=ROOT,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -125,6 +125,9 @@ class Stack:
             )
         self.processes[name] = process
         return process
+
+    def _command(self, role: str, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-m", "cli.main", role, *arguments]
 
     def start_servers(self) -> None:
         self.start("kafka")

@@ -81,6 +81,10 @@ def test_nobody_there() -> None:
         ("SELECT is not allowed in cluster mode", "is a Redis Cluster, which is not supported"),
         ("NOPERM this user has no permissions to run the 'eval' command", "allow it all commands"),
         ("ERR max number of clients reached", "raise its `maxclients`"),
+        (
+            "DENIED Running in protected mode because protected mode is enabled and no password is set",
+            "protected mode refuses other hosts; give it a password",
+        ),
         ("something else", "something else"),
     ],
 )
