@@ -13,6 +13,7 @@ import contextlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -44,14 +45,15 @@ class Exports:
         state: Path,
         token: str,
         command: Sequence[str] | None = None,
-        broken: Callable[[Exception], object] = lambda _: None,
+        unread: Callable[[Exception, float], object] = lambda *_: None,
     ) -> None:
-        """`broken`: told RocksDB's error where an export can't read a database."""
-        self._broken = broken
+        """`unread`: told RocksDB's error where an export can't read a database, and when that export began."""
+        self._unread = unread
         self._command = command
         self._state = state
         self._token = token
-        self.running: set[asyncio.subprocess.Process] = set()
+        self.running: dict[asyncio.subprocess.Process, float] = {}
+        """And when each began, by `time.monotonic`."""
         self._starting = 0
 
     async def answer(self, body: bytes) -> Response:
@@ -71,7 +73,7 @@ class Exports:
                 stderr=asyncio.subprocess.PIPE,
                 limit=2 * CHUNK,
             )
-            self.running.add(process)
+            self.running[process] = time.monotonic()
         finally:
             self._starting -= 1
         try:
@@ -92,17 +94,17 @@ class Exports:
 
     async def end(self, process: asyncio.subprocess.Process) -> None:
         """Ends it where it lives, and tells how it went."""
-        if process not in self.running:
+        began = self.running.pop(process, None)
+        if began is None:
             return
-        self.running.discard(process)
         gone = process.returncode is None
         if gone:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
         # Not to be cancelled before the end is noticed: a child that nobody waits for stays as a zombie.
-        await asyncio.shield(self._see_off(process, gone))
+        await asyncio.shield(self._see_off(process, gone, began))
 
-    async def _see_off(self, process: asyncio.subprocess.Process, gone: bool) -> None:
+    async def _see_off(self, process: asyncio.subprocess.Process, gone: bool, began: float) -> None:
         assert process.stderr is not None
         said = (await process.stderr.read()).decode("utf-8", "replace").strip()
         status = await process.wait()
@@ -116,7 +118,8 @@ class Exports:
         elif status:
             log.error("an export failed (status %d): %s", status, said[-2_000:])
             if said.startswith(export_wire.UNREADABLE):
-                await asyncio.to_thread(self._broken, Exception(said.removeprefix(export_wire.UNREADABLE)))
+                error = Exception(said.removeprefix(export_wire.UNREADABLE))
+                await asyncio.to_thread(self._unread, error, began)
         else:
             log.info("an export is done: %s", said)
 

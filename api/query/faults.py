@@ -2,7 +2,8 @@
 
 Rules:
 - A table with a block that can't be read is damaged: it never changes once it is written. That is said at once, and is
-  over when the file is another one, or the folder is gone.
+  over when the file is another one, or the folder is gone. Where the file has changed since its reader was opened, the
+  error says nothing of what is there now: the next reader finds out.
 - A database that can't be opened, or can't catch up, may be one in the making, or its writer has just removed a file.
   That is said once it has lasted for `LASTING_S`, and is over when the database has caught up again.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,13 +23,14 @@ _FOLLOWS: Final = (
     "Until then recipients, events and exports can't be read; the reports' numbers are not concerned"
 )
 
-_Signature = tuple[int, int, int, int]
+Signature = tuple[int, int, int, int]
+"""What changes with a repair."""
 
 
 class _Damaged(NamedTuple):
     error: Exception
     file: Path
-    signature: _Signature | None
+    signature: Signature
 
 
 class _Failing(NamedTuple):
@@ -47,12 +49,15 @@ class Faults:
         self._failing: dict[int | None, _Failing] = {}
         self._lock = threading.Lock()
 
-    def unread(self, partition: int, error: Exception) -> None:
-        """Reading it raised this."""
+    def unread(self, partition: int, error: Exception, tables: Mapping[str, Signature]) -> None:
+        """Reading it raised this. `tables`: those that were there when the reader was opened (`tables_of`)."""
         file = damaged_file(error)
-        if file is not None and file.parent.name == f"p{partition}":
+        if file is None or file.parent.name != f"p{partition}":
+            return
+        now = _signature(file)
+        if now is not None and tables.get(file.name) == now:
             with self._lock:
-                self._damaged[partition] = _Damaged(_bare(error), file, _signature(file))
+                self._damaged[partition] = _Damaged(_bare(error), file, now)
 
     def failed(self, partition: int | None, error: Exception) -> None:
         """It could not be opened, or could not catch up."""
@@ -102,8 +107,14 @@ def _bare(error: Exception) -> Exception:
     return kind(str(error))
 
 
-def _signature(path: Path) -> _Signature | None:
-    """What changes with a repair; None: the file is not there."""
+def tables_of(path: Path) -> dict[str, Signature]:
+    """The tables of a database that are there now."""
+    found = {table.name: _signature(table) for table in path.glob("*.sst")}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _signature(path: Path) -> Signature | None:
+    """None: the file is not there."""
     try:
         found = path.stat()
     except OSError:

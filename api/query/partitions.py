@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from api.query.faults import Faults
+from api.query.faults import Faults, tables_of
 from app.keys import secret_fingerprint
-from tables.broken import partitions_named, words_of
+from tables.broken import is_database_error, partitions_named, words_of
 from tables.files import Identity, identity_of
 from tables.layout import LAYOUT_VERSION
 from tables.lookups import PagedReader
@@ -46,9 +46,11 @@ class Missing(Exception):
 class _Database:
     """One open database, and how many read it."""
 
-    def __init__(self, path: Path, identity: Identity, own_files: Path | None, check_at: float) -> None:
+    def __init__(self, path: Path, identity: Identity, own_files: Path | None, now: float) -> None:
         self.identity = identity
-        self.check_at = check_at
+        self.opened_at = now
+        self.check_at = now + CHECK_S
+        self.tables = tables_of(path)
         self.reader = PagedReader(path, own_files)
         self.catching_up = threading.Lock()
         self.users = 0
@@ -128,23 +130,28 @@ class Partitions:
                     self.faults.failed(partition, error)
         return found, unknown
 
-    def broken(self, error: Exception, asked: Iterable[int]) -> tuple[int, ...]:
-        """Which of the partitions asked for can't be read, by an error that came up while they were. They are opened
-        again, since a repaired one is another one."""
-        named = partitions_named(error) & set(asked) or set(asked)
+    def unread(self, error: Exception, began: float) -> None:
+        """An export that `began` then could not read a database, by an error of RocksDB's. It had a reader of its own:
+        what has been opened since may be another database."""
+        with self._lock:
+            used = {p: self._databases[p] for p in partitions_named(error) if p in self._databases}
+        self._broken(error, {p: database for p, database in used.items() if database.opened_at < began})
+
+    def _broken(self, error: Exception, used: Mapping[int, _Database]) -> set[int]:
+        """Which of those that were used can't be read. They are opened again, since a repaired one is another one."""
+        named = partitions_named(error) & used.keys() or set(used)
         for partition in sorted(named):
-            self.faults.unread(partition, error)
+            self.faults.unread(partition, error, used[partition].tables)
             if self._failed.get(partition) != (said := words_of(error)):
                 self._failed[partition] = said
                 log.warning("partition %d can't be read: %s", partition, said)
-            if (database := self._databases.get(partition)) is not None:
-                self._retire(partition, database)
-        return tuple(sorted(named))
+            self._retire(partition, used[partition])
+        return named
 
     def _open(self, partition: int, identity: Identity) -> None:
-        path, check_at = self.state / f"p{partition}", self._clock() + CHECK_S
+        path = self.state / f"p{partition}"
         try:
-            database = _Database(path, identity, self._own_files, check_at)
+            database = _Database(path, identity, self._own_files, self._clock())
         except Exception as error:  # noqa: BLE001  rocksdict raises plain ones; a database in the making is no error
             self.faults.failed(partition, error)
             if self._failed.get(partition) != str(error):
@@ -166,7 +173,7 @@ class Partitions:
 
     @contextlib.contextmanager
     def using(self, partitions: Iterable[int]) -> Iterator[Mapping[int, PagedReader]]:
-        """Readers of these partitions as of now. Raises Missing where one isn't there."""
+        """Readers of these partitions as of now. Raises Missing where one isn't there or turns out to be broken."""
         with self._lock:
             missing = [partition for partition in partitions if partition not in self._databases]
             if missing:
@@ -185,6 +192,10 @@ class Partitions:
             # Somebody else may have made it catch up meanwhile, into a rebuild.
             if moved := [p for p, database in taken.items() if self._generation(database) != before[p]]:
                 raise Missing(moved)
+        except Exception as error:
+            if not is_database_error(error):
+                raise
+            raise Missing(self._broken(error, taken)) from None
         finally:
             self._release(taken.values())
 

@@ -30,7 +30,6 @@ from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
 from api.query.exports import Exports
 from api.query.partitions import Missing, Partitions
-from tables.broken import is_database_error, partitions_named
 
 log = logging.getLogger("reports.query")
 
@@ -81,7 +80,7 @@ class QueryServer:
             partitions.state,
             wire.token_of(secret),
             export,
-            lambda error: partitions.broken(error, partitions_named(error)),
+            partitions.unread,
         )
 
     def app(self) -> Starlette:
@@ -137,11 +136,6 @@ class QueryServer:
                 answer = question.answer(readers, self._books, asked)
         except Missing as missing:
             return Response(wire.encode(wire.Refusal(missing.partitions)), 409)
-        except Exception as error:
-            if not is_database_error(error):
-                raise
-            broken = self._partitions.broken(error, asked.partitions)
-            return Response(wire.encode(wire.Refusal(broken)), 409)
         return Response(wire.encode(answer), 200, media_type="application/msgpack")
 
 
