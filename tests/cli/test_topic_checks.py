@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,9 +70,16 @@ def follow(settings: Settings, line: str) -> None:
 
 
 def told(settings: Settings) -> list[Difference]:
-    """The differences; a broker knows of a change a moment after it was answered."""
-    wait_until(lambda: differences(settings) != [], 10, "the broker knows of the change")
-    return differences(settings)
+    """The differences; a broker knows of a change, and leads new partitions, a moment after it was answered."""
+    found: list[Difference] = []
+
+    def are_known() -> bool:
+        with contextlib.suppress(TryLater):
+            found[:] = differences(settings)
+        return found != []
+
+    wait_until(are_known, 30, "the broker knows of the change")
+    return found
 
 
 def test_topics_as_they_are_made_are_as_designed(settings: Settings) -> None:
