@@ -150,7 +150,7 @@ def test_a_start_with_another_secret_is_healed(stack: Stack) -> None:
     )
     done = stack.run("renormalize")  # as it says
     assert done.returncode == 0, done.stdout
-    assert f"{len(webhooks)} webhooks were read again" in done.stdout
+    assert f"{len(webhooks)} webhooks read again" in done.stdout
     assert "still set aside" not in done.stdout
     assert_settled(stack, "healed")
     stack.assert_verified(ledger)
@@ -159,7 +159,7 @@ def test_a_start_with_another_secret_is_healed(stack: Stack) -> None:
     # Copies are not copied, and change nothing.
     done = stack.run("renormalize", "--from", "2h")
     assert done.returncode == 0, done.stdout
-    assert f"{len(webhooks)} webhooks were read again" in done.stdout
+    assert f"{len(webhooks)} webhooks read again" in done.stdout
     assert_settled(stack, "healed")
     assert stack.summary("healed") == summary
 
