@@ -24,6 +24,7 @@ value):
                 `K`+campaign+link(8)+people(1)+(2^32-1-clicks)(4)+recipient → nothing: top clickers first
                 `F`+campaign+link(8)+people(1)+at_ms(8)+recipient → nothing: each recipient's first and last click
                 `people` is 1 where only verdict human counts, else 0
+- each of them `MARK` → the number of the last batch that was written to all
 A campaign's rows stand together, so that a report, an export or a removal is one scan.
 
 The layout carries a version (`Meta.version`). A section that needs more keys adds them under letters of its own.
@@ -63,6 +64,12 @@ of facts that fell out of a state there may be no key. Both are mended as facts 
 META: Final = b"meta"
 OFFSET: Final = b"offset"
 CHECKED: Final = b"checked"
+MARK: Final = b"\xff"
+"""In each column family: the number of the last batch that was written to all of them.
+
+RocksDB keeps the files of each in MANIFEST for itself. Where that, or the end of the write-ahead log, is cut short, it
+opens some families as they are and others as they were, without an error. The key is outside of the ranges by which
+families are emptied."""
 RECIPIENTS: Final = "recipients"
 LOG: Final = "log"
 INDEX: Final = "index"

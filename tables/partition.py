@@ -128,6 +128,7 @@ class PartitionDatabase:
         self.aggregates = Aggregates(self._db, self._index, cache)
         self._people = PeopleWriter(self._db, self._log, self._state, secret)
         try:
+            self._batches = self._last_batch()
             self.foreign = ForeignFacts(self._db, self._recipients, secret)
             meta = self._check_meta(expected, new_generation, history)
             stored = self._db.get(layout.OFFSET)
@@ -144,6 +145,26 @@ class PartitionDatabase:
     @property
     def generation(self) -> int:
         return self.meta.generation
+
+    def _last_batch(self) -> int:
+        """The number of the last one. Raises Exception, as RocksDB does, where some column families lack it."""
+        marks = {db.get(layout.MARK) for db in (self._db, self._recipients, self._log, self._index)}
+        if len(marks) > 1:
+            raise Exception(  # what RocksDB's own are
+                f"Corruption: the column families of {self.path} are not of one time: MANIFEST or the write-ahead log "
+                "is cut short, or files of several copies are mixed"
+            )
+        (mark,) = marks
+        return int.from_bytes(mark, "big") if mark is not None else 0
+
+    def _write(self, batch: WriteBatch) -> None:
+        """One that concerns several column families."""
+        self._batches += 1
+        mark = self._batches.to_bytes(8, "big")
+        batch.put(layout.MARK, mark)
+        for handle in (self._recipients_handle, self._log_handle, self._index_handle):
+            batch.put(layout.MARK, mark, handle)
+        self._db.write(batch)
 
     def _check_meta(self, expected: Meta, new_generation: Callable[[], int] | None, history: History) -> Meta:
         stored = self._db.get(layout.META)
@@ -216,7 +237,7 @@ class PartitionDatabase:
                 applied.created.add(campaign)
             applied.labels.add(campaign)
         batch.put(layout.OFFSET, expected.to_bytes(8, "big"))
-        self._db.write(batch)
+        self._write(batch)
         self.next_offset = expected
         self._cache.age()
         self.aggregates.used(grouped.owners)
@@ -390,13 +411,13 @@ class PartitionDatabase:
                 if done % REBUILT_TOGETHER == 0:
                     self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
                     self._people.flush(batch, owners, {})
-                    self._db.write(batch)
+                    self._write(batch)
                     self.aggregates.used((campaign,))
                     batch, sums = WriteBatch(raw_mode=True), Sums()
                     say(done)
             self.aggregates.add(campaign, owner, sums, self.next_offset, batch)
             self._people.flush(batch, owners, {})
-            self._db.write(batch)
+            self._write(batch)
             self.aggregates.used((campaign,))
         say(done)
         self.meta = msgspec.structs.replace(
@@ -406,7 +427,9 @@ class PartitionDatabase:
             rebuilt=request,
             counting=COUNTING,
         )
-        self._db.put(layout.META, encode(self.meta))
+        batch = WriteBatch(raw_mode=True)
+        batch.put(layout.META, encode(self.meta))
+        self._write(batch)
         self._fallen.all_complete()
 
     def _knows_everybody(self, campaign: CampaignKey) -> bool:
