@@ -1,7 +1,8 @@
 """Tells operators which campaigns have links that look personal, and what would help (`app.personal_links`).
 
 A campaign's links are looked at in one partition, that of its own record: so one worker tells it, and the partition is
-as good a sample as any. A look costs milliseconds, so each is taken again after `AGAIN_S` at the earliest. What was
+as good a sample as any. A look costs milliseconds, so each is taken again after `AGAIN_S` at the earliest, or once the
+links are twice as many. What was
 found is kept in the database, so that a restart or another worker goes on telling it, until the links are no longer so,
 or nothing of the campaign was counted for `FORGOTTEN_S`.
 """
@@ -35,7 +36,8 @@ class PersonalLinks:
     def __init__(self, conditions: Conditions, clock: Callable[[], float] = time.time) -> None:
         self._conditions = conditions
         self._clock = clock
-        self._looked: dict[tuple[int, CampaignKey], float] = {}
+        self._looked: dict[tuple[int, CampaignKey], tuple[float, int]] = {}
+        """When, and how many links there were."""
         self._found: dict[tuple[int, CampaignKey], PersonalRow] = {}
 
     def take(self, database: PartitionDatabase) -> None:
@@ -54,10 +56,13 @@ class PersonalLinks:
         now, where = self._clock(), (database.partition, key)
         if campaign_partition(key, database.meta.partitions) != database.partition:
             return
-        if now - self._looked.get(where, float("-inf")) < AGAIN_S:
-            return
         book = database.aggregates.book(key)
-        total, numbers = book.ranking(b.LINK).sums()
+        ranking = book.ranking(b.LINK)
+        links = ranking.numbers[0] if ranking.cut else len(ranking.rows or ())
+        looked_at, there_were = self._looked.get(where, (float("-inf"), 0))
+        if now - looked_at < AGAIN_S and links < 2 * there_were:
+            return
+        total, numbers = ranking.sums()
         known = self._found.get(where)
         if look_personal(numbers[0], field_of(total, b.E_CLICKED)):
             keys = [row for row, _ in book.smallest_links(_SAMPLE)]
@@ -70,7 +75,7 @@ class PersonalLinks:
             database.note_personal_links(key, None)
         elif numbers[0] < _SAMPLE:
             return  # most campaigns: not worth a word
-        self._looked[where] = now
+        self._looked[where] = now, numbers[0]
         while len(self._looked) > _KNOWN:
             del self._looked[next(iter(self._looked))]
         self._tell()

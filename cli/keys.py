@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import logging
 import os
 import secrets
@@ -93,16 +94,21 @@ class KeyFiles:
         """All that was named is listed; once the whole file was found right."""
         if self._missing is not Missing.MAKE:
             return
-        new = [name for name in self._named if name not in (self._listed or ())]
+        if self._listed is not None and self._named.keys() <= self._listed:
+            return
         try:
-            if self._listed is None:
-                _write_once(self._list, "\n".join(new).encode())
-            elif new:
-                self._list.parent.mkdir(parents=True, exist_ok=True)
-                with self._list.open("a") as file:  # one write, so that lines of several roles don't mix
-                    file.write("".join(f"{name}\n" for name in new))
-                    file.flush()
-                    os.fsync(file.fileno())
+            if self._listed is None and _write_once(self._list, "\n".join(self._named).encode()):
+                return
+            self._list.parent.mkdir(parents=True, exist_ok=True)
+            with self._list.open("a+") as file:
+                # Several roles of this host read the same change at a time; a name that stood twice would be removed
+                # once by who wants another key.
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                there = set(file.read().splitlines())
+                file.write("".join(f"{name}\n" for name in self._named if name not in there))
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             log.warning("%s can't be written: %s", self._list, error.strerror or error)
 

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from agents.log_checks import LogInspector
+from agents.set_aside import SET_ASIDE
 from app.errors import StateError
 from app.settings import Settings
 from app.topics import FACTS
@@ -102,11 +103,15 @@ async def _wait(redis: Redis, before: list[dict[int, Fence]], partitions: int, w
                     for then, later in zip(before, now, strict=True)
                 )
             ]
-            progress.at(
-                partitions - len(left), _told(left, cast(dict[bytes, bytes], await redis.hgetall(WORKERS)))
-            )
+            presences = cast(dict[bytes, bytes], await redis.hgetall(WORKERS))
+            progress.at(partitions - len(left), _told(left, presences))
             if not left:
                 break
+            if aside := _set_aside(left, presences):
+                raise StateError(
+                    f"{number_of(partitions - len(left), 'partition')} rebuilt; {', '.join(map(str, sorted(aside)))} "
+                    f"can't be before they are counted again, which they then are by themselves: {aside[min(aside)]}"
+                )
             if time.monotonic() > deadline:
                 raise StateError(
                     f"{partitions - len(left)} of {number_of(partitions, 'partition')} rebuilt after {wait_s:.0f} s, "
@@ -130,6 +135,16 @@ def _rebuilt(before: Fence | None, now: Fence | None) -> bool:
         return now is not None
     caught_up = now.topic != before.topic or now.offset >= before.offset
     return now.generation > before.generation and caught_up
+
+
+def _set_aside(left: list[int], presences: Mapping[bytes, bytes]) -> dict[int, str]:
+    """Partition → what its worker says, where all that are left are set aside; empty while any other is under way."""
+    said = {
+        condition.partition: condition.message
+        for condition in conditions_of(presences, int(time.time() * 1000))
+        if condition.code == SET_ASIDE and condition.partition in left
+    }
+    return {p: said[p] for p in left} if set(left) == said.keys() else {}
 
 
 def _told(left: list[int], presences: Mapping[bytes, bytes]) -> str:

@@ -45,15 +45,15 @@ class Exports:
         state: Path,
         token: str,
         command: Sequence[str] | None = None,
-        unread: Callable[[Exception, float], object] = lambda *_: None,
+        unread: Callable[[Exception, int], object] = lambda *_: None,
     ) -> None:
         """`unread`: told RocksDB's error where an export can't read a database, and when that export began."""
         self._unread = unread
         self._command = command
         self._state = state
         self._token = token
-        self.running: dict[asyncio.subprocess.Process, float] = {}
-        """And when each began, by `time.monotonic`."""
+        self.running: dict[asyncio.subprocess.Process, int] = {}
+        """And when each began, in ns since 1970."""
         self._starting = 0
 
     async def answer(self, body: bytes) -> Response:
@@ -65,6 +65,7 @@ class Exports:
             return Response(wire.encode(wire.Refusal(())), 503)
         job = ExportJob(request=request, state=str(self._state), token=self._token)
         self._starting += 1
+        began = time.time_ns()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(self._command or COMMAND),
@@ -73,7 +74,7 @@ class Exports:
                 stderr=asyncio.subprocess.PIPE,
                 limit=2 * CHUNK,
             )
-            self.running[process] = time.monotonic()
+            self.running[process] = began
         finally:
             self._starting -= 1
         try:
@@ -104,7 +105,7 @@ class Exports:
         # Not to be cancelled before the end is noticed: a child that nobody waits for stays as a zombie.
         await asyncio.shield(self._see_off(process, gone, began))
 
-    async def _see_off(self, process: asyncio.subprocess.Process, gone: bool, began: float) -> None:
+    async def _see_off(self, process: asyncio.subprocess.Process, gone: bool, began: int) -> None:
         assert process.stderr is not None
         said = (await process.stderr.read()).decode("utf-8", "replace").strip()
         status = await process.wait()

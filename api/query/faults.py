@@ -107,10 +107,14 @@ def _bare(error: Exception) -> Exception:
     return kind(str(error))
 
 
-def tables_of(path: Path) -> dict[str, Signature]:
-    """The tables of a database that are there now."""
+def tables_of(path: Path, before_ns: int | None = None) -> dict[str, Signature]:
+    """The tables of a database that are there now; `before_ns`: those that are as they were at that time."""
     found = {table.name: _signature(table) for table in path.glob("*.sst")}
-    return {name: one for name, one in found.items() if one is not None}
+    return {
+        name: one
+        for name, one in found.items()
+        if one is not None and (before_ns is None or max(one[2:]) < before_ns)
+    }
 
 
 def _signature(path: Path) -> Signature | None:

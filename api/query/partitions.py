@@ -48,7 +48,6 @@ class _Database:
 
     def __init__(self, path: Path, identity: Identity, own_files: Path | None, now: float) -> None:
         self.identity = identity
-        self.opened_at = now
         self.check_at = now + CHECK_S
         self.tables = tables_of(path)
         self.reader = PagedReader(path, own_files)
@@ -130,12 +129,11 @@ class Partitions:
                     self.faults.failed(partition, error)
         return found, unknown
 
-    def unread(self, error: Exception, began: float) -> None:
-        """An export that `began` then could not read a database, by an error of RocksDB's. It had a reader of its own:
-        what has been opened since may be another database."""
-        with self._lock:
-            used = {p: self._databases[p] for p in partitions_named(error) if p in self._databases}
-        self._broken(error, {p: database for p, database in used.items() if database.opened_at < began})
+    def unread(self, error: Exception, began_ns: int) -> None:
+        """An export that `began_ns` then, since 1970, could not read a database, by an error of RocksDB's. It had a
+        reader of its own: only of files that have not changed since does it say something."""
+        for partition in partitions_named(error):
+            self.faults.unread(partition, error, tables_of(self.state / f"p{partition}", began_ns))
 
     def _broken(self, error: Exception, used: Mapping[int, _Database]) -> set[int]:
         """Which of those that were used can't be read. They are opened again, since a repaired one is another one."""

@@ -64,6 +64,18 @@ def test_the_parameter_to_strip_is_named(worker: Worker) -> None:
     assert all(one.reason is None for one in worker.conditions.current())  # reports are right
 
 
+def test_an_import_that_ends_soon_after_the_first_look(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_SAMPLE", RECIPIENTS // 2)
+    monkeypatch.setattr(personal_links, "MANY", 2 * RECIPIENTS)
+    worker.click("https://example.com/?u={}")
+    assert worker.said() is None
+    worker.now += 1
+    worker.click("https://example.com/other?u={}")
+    assert worker.said() is not None
+
+
 def test_links_without_a_parameter_that_differs(worker: Worker) -> None:
     worker.click("https://example.com/{}")
     assert "in no query parameter" in (worker.said() or "")

@@ -103,6 +103,15 @@ def test_a_line_that_is_removed_lets_the_key_be_made(host: Host) -> None:
     assert host.start(*NAMES) == after
 
 
+def test_roles_that_read_a_new_name_together_list_it_once(host: Host) -> None:
+    files = [KeyFiles(host.data, Missing.MAKE) for _ in range(3)]
+    for one in files:
+        one.read(host.data / "keys" / "dashboard")
+    for one in files:
+        one.keep_list()
+    assert (host.data / LIST_FILE).read_text().splitlines().count("dashboard") == 1
+
+
 def test_another_host_makes_none(tmp_path: Path) -> None:
     host = Host(tmp_path / "data", installed=False)
     assert host.start(*NAMES, missing=Missing.LEAVE_OUT) == {}

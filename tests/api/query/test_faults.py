@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,6 +121,20 @@ def test_who_reads_the_files_before_a_repair_says_nothing_of_those_after(
         assert partitions.refresh() == {0, 1, 2}
         assert partitions.faults.said() == {}
     read(partitions)
+
+
+def test_what_an_export_finds_is_said_unless_the_file_has_changed_since(
+    tmp_path: Path, partitions: Partitions
+) -> None:
+    (table, *_) = tables(tmp_path / "p1")
+    found = Exception(CORRUPT.format(table))
+    began_ns = time.time_ns()
+    partitions.unread(found, began_ns)
+    assert list(partitions.faults.said()) == [1]
+    table.write_bytes(table.read_bytes())
+    partitions.refresh()
+    partitions.unread(found, began_ns)
+    assert partitions.faults.said() == {}
 
 
 @pytest.mark.parametrize("fault", ["removed", "cut short"])
