@@ -178,6 +178,9 @@ class FactsRecord(msgspec.Struct, frozen=True, array_like=True, tag="f", gc=Fals
     renormalized_from_ms: int | None = None
     """Only in a record without entries, which `reports renormalize` writes behind the facts that it brought: the
     webhooks accepted from this time on have been read again, those of all organisations where `org` is empty."""
+    renormalized_below: int | None = None
+    """With it: the end of this partition when that began. A host with another secret may have read the webhooks again
+    as well, and what it made of them stands from here on. None in records of earlier versions."""
 
 
 class CampaignRecord(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False):

@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from app.topics import FACTS
+from app.topics import FACTS, WEBHOOKS
 from app.words import number_of
 
 FORMAT: int = 1
@@ -86,6 +86,11 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
     """When it was found; the same for all partitions that were looked at together."""
 
     concerns_all: ClassVar[bool] = True
+
+    @property
+    def lost_read_ones(self) -> bool:
+        """Whether records that had been read may be gone as well, other than by age."""
+        return self.topic_before != self.topic or (self.lost is None and self.position is not None)
 
     def same(self, other: LostWebhooks) -> bool:
         """Whether it says nothing new: who found the other one ended before that was known."""
@@ -251,6 +256,9 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     """In the order they were found."""
     unseen: list[LostWebhooks] = []
     """Those that no operator has acknowledged."""
+    webhooks_from_ms: int = 0
+    """Topic `webhooks` may lack what was accepted before: it was last found recreated then, or without its end. What
+    age has removed is not meant."""
 
 
 def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None:
@@ -259,13 +267,20 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     topics: Topics | None = None
     lost: list[LostWebhooks] = []
     unseen: list[LostWebhooks] = []
+    webhooks_from_ms, webhooks_topic = 0, ""
     records = list(records)
     for _, record in _decoded(records):
         if isinstance(record, Identity):
             identity = identity or record
         elif isinstance(record, Topics):
             topics = record
+            topic = record.ids.get(WEBHOOKS, webhooks_topic)
+            if webhooks_topic not in ("", topic):
+                webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
+            webhooks_topic = topic
         elif isinstance(record, LostWebhooks):
+            if record.lost_read_ones:
+                webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
             if not any(record.same(one) for one in lost):
                 unseen.append(record)
             lost.append(record)
@@ -274,7 +289,12 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     if identity is None:
         return None
     return Installation(
-        identity=identity, topics=topics, generations=generations_of(records), lost=lost, unseen=unseen
+        identity=identity,
+        topics=topics,
+        generations=generations_of(records),
+        lost=lost,
+        unseen=unseen,
+        webhooks_from_ms=webhooks_from_ms,
     )
 
 

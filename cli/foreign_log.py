@@ -126,6 +126,17 @@ def still_lost(
     return lost
 
 
+def foreign_facts(
+    messages: Iterable[Message], settings: Settings, org: str | None, progress: Progress
+) -> int:
+    """How many these records have."""
+    return sum(
+        len(foreign)
+        for record, _, _, foreign in _Parts(settings).of(messages, progress)
+        if org in (None, record.org)
+    )
+
+
 def _same(secret: bytes, campaign: CampaignKey, entry: Entry) -> _Same:
     fact = entry.fact
     recipient = recipient_key(secret, campaign, normalise_address(entry.address))

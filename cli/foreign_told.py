@@ -90,10 +90,15 @@ def warn(settings: Settings, from_ms: int) -> None:
         )
     if found.last_ms > found.now_ms - RECENT_MS:
         click.echo(
-            f"facts of another secret still come (the last was accepted at {utc_text(found.last_ms)}): stop the host "
-            "with that secret, or what it reads stays set aside",
+            f"the last facts of another secret were accepted {_seconds(found.now_ms - found.last_ms)} s ago, at "
+            f"{utc_text(found.last_ms)}: if a host with that secret still runs, stop it now, or what it reads stays "
+            "set aside",
             err=True,
         )
+
+
+def _seconds(ms: int) -> int:
+    return max(0, ms) // 1000
 
 
 def say_what_remains(settings: Settings, wait_s: float = ENDS_WITHIN_S) -> None:

@@ -5,14 +5,18 @@ Rules:
   and marked as a copy (copies are never copied). Normalize makes the facts that it would have made: those that were
   counted are not counted again, and of copies that differ the newest reading counts (`app.fold`).
 - Without `--from` it begins where the earliest of all workers does (`cli.foreign_told`).
-- What was accepted before the oldest stored webhook is read from topic `facts`, but only what another secret has keyed.
-  It is keyed anew where the log proves what it must be (`app.foreign`), and the rest is counted and named as lost.
+- What was accepted before the oldest stored webhook, or before topic `webhooks` was recreated, is read from topic
+  `facts`, but only what another secret has keyed. It is keyed anew where the log proves what it must be
+  (`app.foreign`), and the rest is counted and named as lost.
 - When normalize is done with all of it, a record in each partition of `facts` says so, and the condition
   `foreign_facts` ends; what stays set aside is said. Not where something may be missing: with `--until` or `--source`,
   and not with losses that nobody has accepted.
+- What a host with another secret reads meanwhile stays set aside, and that is said: the record carries where the
+  partition ended when this began, which is looked up before the webhooks are.
 - Run again it changes no number, and it may be cut off at any time. A fact's identity includes its campaign, though: by
   a changed template it is another fact, and both count.
-Exit status: 0; 1 something is lost; 2 used wrongly; 3 it can't be done now, and why.
+Exit status: 0; 1 something is lost, or a host with another secret read webhooks meanwhile; 2 used wrongly; 3 it can't
+be done now, and why.
 """
 
 from __future__ import annotations
@@ -33,13 +37,15 @@ from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_he
 from app.words import number_of
 from cli import foreign_told
 from cli.config import load_configuration
-from cli.foreign_log import Lost, key_anew, still_lost
+from cli.foreign_log import Lost, foreign_facts, key_anew, still_lost
 from cli.identity import identify
 from cli.import_ import source_of
 from cli.log_reader import LogReader, Stretch, headers_of
 from cli.log_writer import LogWriter
 from cli.moments import Moment
 from cli.progress import Progress
+from tables.installation import InstallationLog
+from tables.origin import topic_ids
 
 POLL_S: Final = 0.1
 
@@ -112,16 +118,21 @@ def _renormalize(
 ) -> int:
     began_ms = time.time_ns() // 1_000_000
     writer = LogWriter(settings.kafka, settings.max_body)
+    # Before the webhooks are looked up: so all that is set aside below these ends has its webhook among them.
+    facts = reader.whole(FACTS, settings.partitions)
     stored = reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS)
-    whole_from_ms = _whole_from(stored, reader.first_ms(WEBHOOKS, stored), began_ms)
+    whole_from_ms = max(
+        _whole_from(stored, reader.first_ms(WEBHOOKS, stored), began_ms),
+        _recreated_ms(settings.kafka, began_ms),
+    )
     sent = _send_again(reader, writer, stored, asked)
     _wait_for_normalize(reader, wait_s)
     lost: Lost = {}
     if asked.from_ms < whole_from_ms:
         lost = _from_facts(settings, reader, writer, asked, whole_from_ms)
     click.echo(f"{number_of(sent, 'webhook')} read again: counted when `reports lag` shows no lag", err=True)
-    for (org, campaign), facts in sorted(lost.items()):
-        click.echo(f"lost: {number_of(facts, 'fact')} of {org}, campaign {campaign}")
+    for (org, campaign), count in sorted(lost.items()):
+        click.echo(f"lost: {number_of(count, 'fact')} of {org}, campaign {campaign}")
     if lost and not accept_lost:
         click.echo(
             f"{number_of(sum(lost.values()), 'fact')} can't be brought back: the webhooks are gone and the log "
@@ -129,14 +140,26 @@ def _renormalize(
             err=True,
         )
     elif asked.until_ms is None and asked.source is None:
-        _say_done(settings, writer, asked)
+        _say_done(settings, writer, asked, facts)
         foreign_told.say_what_remains(settings)
     else:
         click.echo(
             "a condition foreign_facts ends with a run without --until and --source: only that has everything",
             err=True,
         )
-    return 1 if lost and not accept_lost else 0
+    came = _came_meanwhile(settings, reader, asked, facts)
+    return 1 if came or (lost and not accept_lost) else 0
+
+
+def _recreated_ms(kafka: str, now_ms: int) -> int:
+    """Before when what was accepted may have gone with an earlier topic `webhooks`; 0 where there was none."""
+    installation = InstallationLog(kafka).read()
+    if installation is None:
+        return 0
+    recorded = installation.topics.ids.get(WEBHOOKS, "") if installation.topics else ""
+    # Normalize writes down another topic once it has found it.
+    is_noted = recorded in ("", topic_ids(kafka, (WEBHOOKS,))[WEBHOOKS])
+    return installation.webhooks_from_ms if is_noted else now_ms
 
 
 def _whole_from(stored: Mapping[int, Stretch], firsts: Mapping[int, int], now_ms: int) -> int:
@@ -214,11 +237,30 @@ def _from_facts(
         return still_lost(reader.read(FACTS, stretches), settings, found.candidates, progress)
 
 
-def _say_done(settings: Settings, writer: LogWriter, asked: Asked) -> None:
+def _say_done(settings: Settings, writer: LogWriter, asked: Asked, facts: Mapping[int, Stretch]) -> None:
+    """`facts`: what was stored when this began."""
     now_ms = time.time_ns() // 1_000_000
-    record = FactsRecord(
-        FACTS_VERSION, asked.org or "", "", now_ms, [], secret_fingerprint(settings.secret), asked.from_ms
-    )
-    for partition in range(settings.partitions):
+    secret = secret_fingerprint(settings.secret)
+    for partition, stretch in facts.items():
+        record = FactsRecord(
+            FACTS_VERSION, asked.org or "", "", now_ms, [], secret, asked.from_ms, stretch.end
+        )
         writer.send(FACTS, encode(record), [], partition)
     writer.flush()
+
+
+def _came_meanwhile(
+    settings: Settings, reader: LogReader, asked: Asked, facts: Mapping[int, Stretch]
+) -> bool:
+    """Whether another secret keyed any facts since, which is said. `facts`: what was stored when this began."""
+    now = reader.whole(FACTS, settings.partitions)
+    new = {number: Stretch(max(facts[number].end, one.begin), one.end) for number, one in now.items()}
+    with Progress("records of facts", sum(max(0, s.end - s.begin) for s in new.values())) as progress:
+        came = foreign_facts(reader.read(FACTS, new), settings, asked.org, progress)
+    if came:
+        click.echo(
+            f"{number_of(came, 'fact')} of another secret came while this ran, and what they belong to stays set "
+            "aside: stop the host with that secret, then run this again",
+            err=True,
+        )
+    return bool(came)

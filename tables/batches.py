@@ -63,7 +63,10 @@ def group(
         grouped.next_offset = offset + 1
         if isinstance(record, FactsRecord) and record.renormalized_from_ms is not None:
             if record.secret == fingerprint:
-                grouped.foreign.append(Renormalized(record.renormalized_from_ms, record.org))
+                below = offset if record.renormalized_below is None else record.renormalized_below
+                grouped.foreign.append(
+                    Renormalized(record.renormalized_from_ms, record.org, range(below, offset))
+                )
             continue
         campaign = key_of(record.org, record.campaign)
         grouped.owners[campaign] = (record.org, record.campaign)

@@ -2,8 +2,9 @@
 lack (`app.foreign`).
 
 Key in column family `default`: `X`+campaign+fingerprint → `ForeignRow`, written with the batch that left the facts out.
-A row goes when the log says that the webhooks of its time were read again (`FactsRecord.renormalized_from_ms`): what
-follows from the log alone is the same after any crash and rebuild.
+A row goes when the log says that the webhooks of its time were read again (`FactsRecord.renormalized_from_ms`), unless
+more of it came while that was done: a host with the other secret may have read them, too. What follows from the log
+alone is the same after any crash and rebuild.
 
 Versions before this one counted such facts. So each batch also writes key `checked` with the next offset: where that is
 not the database's `offset`, another version has counted, and the recipients have to be looked at (`has_counted_any`).
@@ -68,6 +69,8 @@ class Renormalized(msgspec.Struct):
 
     from_ms: int
     org: str
+    meanwhile: range
+    """The offsets of what was stored while that was done. A last offset behind it is of a topic that was recreated."""
 
 
 _decoder: msgspec.msgpack.Decoder[ForeignRow] = msgspec.msgpack.Decoder(ForeignRow)
@@ -114,7 +117,8 @@ class ForeignFacts:
 
     def _end(self, read: Renormalized, batch: WriteBatch) -> None:
         for name, row in list(self._rows.items()):
-            if row.first_ms >= read.from_ms and read.org in ("", row.org):
+            is_read = row.first_ms >= read.from_ms and read.org in ("", row.org)
+            if is_read and row.last_offset not in read.meanwhile:
                 del self._rows[name]
                 batch.delete(name)
 

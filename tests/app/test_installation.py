@@ -10,6 +10,7 @@ from app.installation import (
     Generation,
     History,
     Identity,
+    LostWebhooks,
     Record,
     Topics,
     encode,
@@ -42,6 +43,30 @@ def test_the_first_identity_and_the_last_topics_win() -> None:
     assert found.identity.id == "a"
     assert found.topics is not None
     assert found.topics.ids == {"facts": "y"}
+
+
+def test_from_when_on_topic_webhooks_has_what_was_accepted() -> None:
+    """By its ids as they were recorded, and by what normalize found lost; that age removes records says nothing."""
+
+    def since(*records: Record) -> int:
+        found = installation_of((n, encode(one)) for n, one in enumerate([identity("a"), *records]))
+        assert found is not None
+        return found.webhooks_from_ms
+
+    def topics(at_ms: int, webhooks: str = "", facts: str = "f") -> Topics:
+        ids = {"facts": facts} | ({"webhooks": webhooks} if webhooks else {})
+        return Topics(ids=ids, why="start", at_ms=at_ms)
+
+    def lost(before: str, position: int | None, count: int | None) -> LostWebhooks:
+        return LostWebhooks(
+            partition=0, topic_before=before, position=position, topic="w", to=0, lost=count, facts="f", at_ms=9
+        )  # fmt: skip
+
+    assert since() == since(topics(5)) == since(topics(5, "w"), topics(6, "w", "g"), topics(7)) == 0
+    assert since(topics(5, "v"), topics(6), topics(7, "w"), topics(8, "w")) == 7
+    assert since(topics(5, "u"), topics(6, "v"), topics(7, "w")) == 7
+    assert since(topics(5, "w"), lost("w", 2, 3)) == since(lost("w", None, None)) == 0
+    assert since(lost("v", 2, 3)) == since(lost("v", None, None)) == since(lost("w", 7, None)) == 9
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), max_size=20))

@@ -12,14 +12,21 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from app import facts as f
 from app.dead import Letter, replay_of
-from app.installation import Identity
+from app.facts import FactsRecord
+from app.installation import Identity, Topics
+from app.keys import identity, secret_fingerprint
 from app.settings import Settings
-from app.topics import WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
+from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
+from cli import renormalize
 from cli.log_reader import LogReader, Stretch, headers_of
 from cli.main import run
 from cli.renormalize import Asked, _whole_from
 from tables.installation import InstallationLog
+from tables.origin import topic_ids
+from tests.support.facts import ORG, entry
+from tests.support.foreign import FOREIGN, foreign
 from tests.support.intake import stored
 from tests.support.kafka import fresh_topics
 
@@ -139,6 +146,99 @@ def test_stretches_of_a_topic(kafka: str, tmp_path: Path) -> None:
         assert reader.normalized(WEBHOOKS, WEBHOOKS_PARTITIONS) == dict.fromkeys(
             range(WEBHOOKS_PARTITIONS), 0
         )
+
+
+@pytest.fixture
+def settings(kafka: str, tmp_path: Path, environ: None, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An installation of this secret without Redis and with empty topics, on which `run` works."""
+    secret = "a secret of more than sixteen characters"
+    for name, value in {
+        "KAFKA": kafka, "SECRET": secret, "PARTITIONS": "2", "REDIS": "redis://127.0.0.1:9/0",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"REPORTS_{name}", value)
+    settings = Settings(kafka=kafka, data=tmp_path, partitions=2, secret=secret.encode())
+    fresh_topics(settings)
+    InstallationLog(kafka).append(
+        Identity(id="aa", secret=secret_fingerprint(settings.secret), partitions=2, at_ms=1)
+    )
+    return settings
+
+
+def keyed_by_theirs(accepted_ms: int, *addresses: str, provable: bool = True) -> bytes:
+    """A record as a host with another secret wrote it."""
+    line = []
+    for address in addresses:
+        one = foreign(entry(f.OPENED, accepted_ms, address=address, detail=f.encode(f.Detail("generic"))))
+        if provable:
+            proven = identity(one.recipient, f.OPENED, str(accepted_ms), "", "", "")
+            one = msgspec.structs.replace(one, fact=msgspec.structs.replace(one.fact, identity=proven))
+        line.append(one)
+    theirs = secret_fingerprint(FOREIGN)
+    return f.encode(FactsRecord(f.FACTS_VERSION, ORG, "spring", accepted_ms, line, theirs))
+
+
+def write_facts(settings: Settings, partition: int, *values: bytes) -> None:
+    producer = Producer({"bootstrap.servers": settings.kafka, "log_level": 2})
+    for value in values:
+        producer.produce(FACTS, value, partition=partition)
+    assert producer.flush(20) == 0
+
+
+def facts_of(settings: Settings) -> list[tuple[int, FactsRecord]]:
+    """(partition, record), of our secret only."""
+    found = [(partition, f.decode_record(value)) for partition, value, _ in stored(settings.kafka, FACTS, 2)]
+    ours = secret_fingerprint(settings.secret)
+    return [(p, one) for p, one in found if isinstance(one, FactsRecord) and one.secret == ours]
+
+
+def test_what_another_host_reads_meanwhile_is_said_and_ends_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes on with its secret: what it makes of the copies has the accepted time of the first ones."""
+    accepted_ms = time.time_ns() // 1_000_000 - 60_000
+    write_facts(settings, 1, *[keyed_by_theirs(accepted_ms, "a@example.com")] * 3)
+
+    def read_by_the_other_host(*_: object) -> None:
+        write_facts(settings, 1, keyed_by_theirs(accepted_ms, "a@example.com", "b@example.com"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(renormalize, "_wait_for_normalize", read_by_the_other_host)
+        assert run(["renormalize", "--from", "1h"]) == 1
+    told = capsys.readouterr().err
+    assert "2 facts of another secret came while this ran" in told
+    assert "stop the host with that secret, then run this again" in told
+    # So the databases know which is which.
+    ends = {partition: one.renormalized_below for partition, one in facts_of(settings)}
+    assert ends == {0: 0, 1: 3}
+    # As it says.
+    assert run(["renormalize", "--from", "1h"]) == 0
+    assert "came while this ran" not in capsys.readouterr().err
+    assert [one.renormalized_below for partition, one in facts_of(settings) if partition == 1] == [3, 5]
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_what_was_accepted_before_topic_webhooks_was_recreated_is_read_from_facts(
+    settings: Settings, is_noted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Noted by normalize or not yet: such a topic begins at 0, like one that has forgotten nothing."""
+    log = InstallationLog(settings.kafka)
+    now_ms = time.time_ns() // 1_000_000
+    ids = topic_ids(settings.kafka, (WEBHOOKS, FACTS))
+    log.append(Topics(ids=ids | {WEBHOOKS: "another"}, why="made", at_ms=now_ms - 3_600_000))
+    if is_noted:
+        log.append(Topics(ids=ids, why="recreated", at_ms=now_ms))
+    accepted_ms = now_ms - 60_000
+    write_facts(settings, 0, keyed_by_theirs(accepted_ms, "a@example.com"))
+    assert run(["renormalize", "--from", "1h"]) == 0
+    assert "1 fact of another secret keyed anew from the log" in capsys.readouterr().err
+    keyed = [one for _, record in facts_of(settings) for one in record.entries]
+    assert [one.address for one in keyed] == ["a@example.com"]
+    # What can't be proved is named, and the condition stays: no record ends it.
+    ended = sum(record.renormalized_from_ms is not None for _, record in facts_of(settings))
+    write_facts(settings, 0, keyed_by_theirs(accepted_ms, "b@example.com", provable=False))
+    assert run(["renormalize", "--from", "1h"]) == 1
+    assert "lost: 1 fact of acme, campaign spring" in capsys.readouterr().out
+    assert sum(record.renormalized_from_ms is not None for _, record in facts_of(settings)) == ended == 2
 
 
 def test_with_another_secret_than_the_installations_it_does_nothing(
