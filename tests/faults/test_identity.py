@@ -41,6 +41,8 @@ BOUNCE = {
     "ServerID": 23,
 }
 EVENTS = "/api/v1/events"
+pytestmark = pytest.mark.long
+
 EVENT: dict[str, object] = {"type": "sent", "campaign": "spring", "at": 1_790_000_000_000}
 
 
