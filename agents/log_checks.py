@@ -17,7 +17,7 @@ from app.errors import ConfigError, LogGap, StateError, TryLater
 from app.settings import Settings
 from app.topics import FACTS
 from tables.kafka_clients import client_settings, kafka_words
-from tables.missing_topics import missing, needed, partitions_there
+from tables.missing_topics import BESIDE, missing, needed, partitions_there
 
 TIMEOUT_S: Final = 10.0
 
@@ -42,9 +42,9 @@ class LogInspector:
         return str(self._result(futures[topic], topic).topic_id)
 
     def missing(self) -> str:
-        """Which topics on the way of webhooks are not there, or not with all partitions; empty where none."""
+        """Which topics of the installation are not there, or not with all partitions; empty where none."""
         try:
-            return missing(partitions_there(self._admin, TIMEOUT_S), needed())
+            return missing(partitions_there(self._admin, TIMEOUT_S), needed() | BESIDE)
         except KafkaException as error:
             raise TryLater(1, kafka_words(error, self._kafka)) from error
 

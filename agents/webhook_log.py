@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from agents.log_checks import LogEnds, LogInspector
 from app.errors import StateError, TryLater
-from app.installation import Installation, LostWebhooks, Topics
+from app.installation import Installation, LostWebhooks, Topics, again_words
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Conditions
@@ -41,6 +41,7 @@ log = logging.getLogger("reports.webhooks")
 
 CODE: Final = "lost_webhooks"
 MISSING: Final = "topic_missing"
+AGAIN: Final = "installation_lost"
 MISSES: Final = 2
 """A broker that has just started may not know a topic for a moment."""
 SETTLE_S: Final = 2.0
@@ -79,14 +80,15 @@ class WebhookLog:
         positions: MutableMapping[int, int],
         done: Reader,
     ) -> None:
-        self._kafka = settings.kafka
+        self._kafka, self._id = settings.kafka, settings.installation
         self._redis = redis
         self._conditions = conditions
         self._positions = positions
         self._done = done
         self._inspector = LogInspector(settings.kafka)
         self._installation = InstallationLog(settings.kafka)
-        self._installation_end = -1
+        self._installation_seen = ("", -1)
+        """Kafka's id of the topic, and its end."""
         self._over = ""
         """Why this process can't go on."""
         self._misses = 0
@@ -200,13 +202,23 @@ class WebhookLog:
                 self._done.skip(one.partition, one.to)
 
     async def _tell(self) -> None:
+        topic = await self._inspect(self._inspector.topic_id, INSTALLATION)
         end = (await self._inspect(self._inspector.ends, INSTALLATION, [0]))[0].end
-        if end != self._installation_end:
+        if (topic, end) != self._installation_seen:
             installation = await self._ask(self._installation.read)
+            if installation is not None and installation.identity.id != self._id:
+                self._over = (
+                    f"topic {INSTALLATION} was recreated for installation {installation.identity.id}: normalize "
+                    "starts again, as its"
+                )
             self._say(installation)
-            self._installation_end = end
+            self._installation_seen = (topic, end)
 
     def _say(self, installation: Installation | None) -> None:
+        if installation is not None and installation.again_ms is not None:
+            self._conditions.set(AGAIN, again_words(installation.again_ms))
+        else:
+            self._conditions.clear(AGAIN)
         unseen = installation.unseen if installation is not None else []
         if not unseen:
             self._conditions.clear(CODE)

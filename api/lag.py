@@ -212,13 +212,16 @@ class LagMonitor:
         known = worst(conditions)
         if known is not None:
             reason = known.reason
+        if self._positions.foreign_id:
+            reason = "the installation was replaced by another one: the numbers stand still"
+        refuses = next((one.message for one in conditions if one.code == REFUSES_WRITES), None)
         return LagReport(
             at_ms=now_ms,
             lag_ms=age_ms,
             stale=reason is not None,
             reason=reason,
             progress=known.progress if known is not None else None,
-            trouble=next((one.message for one in conditions if one.code == REFUSES_WRITES), None),
+            trouble=refuses or self._positions.trouble(),
             partitions=rows,
             dead=dead,
             rates=self._rates(rows),

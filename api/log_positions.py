@@ -27,10 +27,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from api.dead_count import DeadCount
-from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.errors import TryLater
+from app.topics import DEAD, FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
+from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
-from tables.missing_topics import missing, needed, partitions_there
+from tables.missing_topics import BESIDE, WAY_OUT, missing, needed, partitions_there
 from tables.presence import SILENT_MS, WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
@@ -150,6 +152,9 @@ class LogPositions:
         self._dead_begin: tuple[float, int] | None = None
         self._refusing_ms = 0
         self._topics: tuple[float, dict[str, str]] | None = None
+        self._absent = self._identity_of = ""
+        self.foreign_id = ""
+        """Where topic `installation` is of another installation than this process: that one's id."""
         self._noted: dict[str, dict[int, int]] = {}
         self._noted_at = 0.0
 
@@ -333,10 +338,40 @@ class LogPositions:
         now = time.monotonic()
         if self._topics is None or now - self._topics[0] > TOPIC_S:
             names = (WEBHOOKS, FACTS)
-            asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=ASK_S)
+            asked = self._admin.describe_topics(TopicCollection([*names, *BESIDE]), request_timeout=ASK_S)
             wait(asked.values(), ASK_S * 1.5)
             self._topics = (now, {name: str(asked[name].result(timeout=0).topic_id) for name in names})
+            there = dict.fromkeys(BESIDE, "")
+            for name in BESIDE:
+                try:
+                    there[name] = str(asked[name].result(timeout=0).topic_id)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        del there[name]
+            self._absent = missing(dict.fromkeys(there, 1), BESIDE)
+            self._look_at_identity(there.get(INSTALLATION, ""))
         return self._topics[1]
+
+    def _look_at_identity(self, topic: str) -> None:
+        """Once for each topic `installation`, as told by Kafka's id of it."""
+        if not self._installation or topic in ("", self._identity_of):
+            return
+        with contextlib.suppress(TryLater):
+            found = InstallationLog(self.kafka).read()
+            if found is not None:
+                self._identity_of = topic
+                self.foreign_id = found.identity.id if found.identity.id != self._installation else ""
+
+    def trouble(self) -> str | None:
+        """What is wrong with the topics without which webhooks are taken all the same, for operators."""
+        if self._absent:
+            return f"Kafka at {self.kafka}: {self._absent}. {WAY_OUT}"
+        if self.foreign_id:
+            return (
+                f"topic {INSTALLATION} in Kafka at {self.kafka} was recreated for installation {self.foreign_id}, and "
+                f"this process serves {self._installation}: start all roles again"
+            )
+        return None
 
     def reopen(self) -> None:
         """With other clients, whatever has become of these."""

@@ -13,6 +13,8 @@ Rules:
 - `LostWebhooks` says that webhooks were accepted and are gone before they were read. Normalize writes it when it finds
   that, and goes on. Nobody can say whose campaigns they were of, so it is a gap of every partition of `facts`.
   `LostSeen` says that an operator knows of all that stand before it.
+- Where the topic was deleted, the `Identity` says that it was made again (`again_ms`): what stood there of gaps and of
+  lost webhooks is gone, and only the databases that have noted it still know. `LostSeen` acknowledges that too.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
 """
@@ -25,7 +27,8 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from app.topics import FACTS, WEBHOOKS
+from app.times import utc_text
+from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from app.words import number_of
 
 FORMAT: int = 1
@@ -41,6 +44,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     partitions: int
     """Of topic `facts`."""
     at_ms: int
+    again_ms: int | None = None
+    """When the topic was made again under this id, having been deleted."""
     format: int = FORMAT
 
 
@@ -259,11 +264,14 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     webhooks_from_ms: int = 0
     """Topic `webhooks` may lack what was accepted before: it was last found recreated then, or without its end. What
     age has removed is not meant."""
+    again_ms: int | None = None
+    """When the topic was made again; None: it wasn't, or an operator has acknowledged it."""
 
 
 def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None:
     """(offset, value) in the order of the log → what they add up to; None where there is no identity yet."""
     identity: Identity | None = None
+    again_ms: int | None = None
     topics: Topics | None = None
     lost: list[LostWebhooks] = []
     unseen: list[LostWebhooks] = []
@@ -271,7 +279,8 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     records = list(records)
     for _, record in _decoded(records):
         if isinstance(record, Identity):
-            identity = identity or record
+            if identity is None:
+                identity, again_ms = record, record.again_ms
         elif isinstance(record, Topics):
             topics = record
             topic = record.ids.get(WEBHOOKS, webhooks_topic)
@@ -285,7 +294,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
                 unseen.append(record)
             lost.append(record)
         elif isinstance(record, LostSeen):
-            unseen = []
+            unseen, again_ms = [], None
     if identity is None:
         return None
     return Installation(
@@ -295,6 +304,17 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         lost=lost,
         unseen=unseen,
         webhooks_from_ms=webhooks_from_ms,
+        again_ms=again_ms,
+    )
+
+
+def again_words(again_ms: int) -> str:
+    """For operators."""
+    return (
+        f"topic {INSTALLATION} had been deleted and was made again at {utc_text(again_ms)}. What was noted there of "
+        "accepted gaps and of lost webhooks is gone: only the databases in the state folders still know it, so keep "
+        "these folders. Reports of a partition that is counted again may lack events without saying so. "
+        "`reports accept-gap --webhooks` ends this condition"
     )
 
 

@@ -7,7 +7,8 @@ whichever worker has the partition crosses the gap, this time and whenever the p
 A new database may come upon a gap of records that another one has counted, and readers see them: the other one is the
 better way on, so that is refused, unless --lose-counted says that there is none any more.
 
-Webhooks that were lost before they were read keep nobody waiting: `--webhooks` ends the condition that says so.
+Webhooks that were lost before they were read keep nobody waiting, nor does a topic `installation` that was made again:
+`--webhooks` ends the conditions that say so.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from app.errors import StateError
 from app.installation import Gap, History, LostSeen, Topics
 from app.settings import Settings
 from app.times import utc_text
-from app.topics import FACTS, WEBHOOKS
+from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from app.words import number_of
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
@@ -63,7 +64,8 @@ def command(
 ) -> int:
     """Go on counting PARTITIONS of topic facts behind records that are lost or can't be read; says which first.
 
-    With --webhooks: end the condition lost_webhooks, which says that webhooks were lost before they were read.
+    With --webhooks: end the conditions lost_webhooks, which says that webhooks were lost before they were read, and
+    installation_lost, which says that what was noted of such losses is gone.
     """
     if [bool(partitions), every, webhooks].count(True) != 1:
         raise click.UsageError("name the partitions, or --all, or --webhooks")
@@ -122,11 +124,18 @@ def _acknowledge(settings: Settings, *, yes: bool) -> int:
     log = InstallationLog(settings.kafka)
     installation = log.read()
     unseen = installation.unseen if installation is not None else []
-    if not unseen:
+    again_ms = installation.again_ms if installation is not None else None
+    if not unseen and again_ms is None:
         raise StateError("no webhooks are known to be lost, or all of it was acknowledged: nothing to accept")
     for lost in unseen:
         click.echo(lost.words())
-    click.echo("Reports that may lack something say so for good. Only the condition lost_webhooks ends.")
+    if unseen:
+        click.echo("Reports that may lack something say so for good. Only the condition lost_webhooks ends.")
+    if again_ms is not None:
+        click.echo(
+            f"Topic {INSTALLATION} was made again at {utc_text(again_ms)}: what it said of gaps and of lost webhooks "
+            "before is gone. Only the condition installation_lost ends."
+        )
     if not yes:
         click.confirm("End it?", abort=True)
     installation = log.read()

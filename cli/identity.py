@@ -11,6 +11,8 @@ A crash anywhere in between is made up for by the next start, which goes on with
 Rules:
 - Only a proven mismatch is a StateError. While Kafka doesn't answer, a role waits and says so; a command has a limit.
 - `<data>/installation` says that this data folder made or adopted the installation: only there are keys made, once.
+- `<data>/installation.joined` says which installation a host has joined that didn't make it. Where the topic was
+  deleted, the first host makes it again under the id that it knows: the others run on, and each stays what it was.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from tables.origin import databases_in, look_at_facts, topic_ids
 log = logging.getLogger("reports.identity")
 
 PROPOSED: Final = ".new"
+JOINED: Final = ID_FILE + ".joined"
 COMMAND_WAIT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MAX_S: Final = 3.0
@@ -123,8 +126,9 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
     home = _read(settings.data / ID_FILE) == identity.id
     secret = stored_secret(settings)
     _check(settings, secret, decide(_host(settings, secret), identity), identity)
+    _remember(settings.data, identity.id, home=home)
     ensure_topics(settings)
-    if home and installation.topics is None:
+    if (home or new) and installation.topics is None:
         _say_topics(settings.kafka, topic)
     return Identified(
         msgspec.structs.replace(settings, secret=secret, installation=identity.id), identity, new, home
@@ -153,14 +157,18 @@ def _make_or_adopt(
         )
     if not secret:
         secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
-    # One that was there before identities may be adopted again, where somebody removed the topic.
-    before = _read(settings.data / ID_FILE)
-    word = before if before and decision is Decision.ADOPT else secrets.token_hex(8)
+    # Where facts are there and this host knows an id, somebody removed the topic.
+    joined = _read(settings.data / JOINED)
+    before = joined or _read(settings.data / ID_FILE)
+    known = before if decision is Decision.ADOPT else ""
+    now_ms = time.time_ns() // 1_000_000
     identity = Identity(
-        id=_proposed(settings.data / ID_FILE, word),
+        # Who has joined proposes nothing for its own file: that would make it the home.
+        id=known if known and joined else _proposed(settings.data / ID_FILE, known or secrets.token_hex(8)),
         secret=secret_fingerprint(secret),
         partitions=settings.partitions,
-        at_ms=time.time_ns() // 1_000_000,
+        at_ms=now_ms,
+        again_ms=now_ms if known else None,
     )
     # What was adopted is older than lists: its keys are where they are, and none is made.
     if decision is Decision.MAKE and not (settings.data / LIST_FILE).exists():
@@ -175,6 +183,10 @@ def _make_or_adopt(
     if ours:
         done = "adopted" if decision is Decision.ADOPT else "made"
         log.info("this host has %s installation %s: keep a copy of its secret", done, identity.id)
+        if known:
+            log.warning(
+                "topic %s had been deleted and is made again: what it said of gaps is gone", INSTALLATION
+            )
         if before and before != identity.id:
             log.warning("the data folder %s was of installation %s before", settings.data, before)
     return installation, ours
@@ -275,6 +287,15 @@ def _settle(data: Path, identity: Identity) -> None:
                 _sync(data)
             else:
                 proposed.unlink()
+
+
+def _remember(data: Path, id_: str, *, home: bool) -> None:
+    """Which installation this host has joined; nothing where it is the home."""
+    joined = data / JOINED
+    if home:
+        joined.unlink(missing_ok=True)
+    elif _read(joined) != id_:
+        _write(joined, id_.encode())
 
 
 def _read(path: Path) -> str:

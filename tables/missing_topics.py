@@ -7,12 +7,14 @@ from typing import Final
 
 from confluent_kafka.admin import AdminClient
 
-from app.topics import DEAD, FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import DEAD, FACTS, INSTALLATION, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
 
 WAY_OUT: Final = (
     "Every role makes what is missing when it starts, and a running normalize starts again for that: see that one "
     "runs, and what its log says"
 )
+BESIDE: Final = {SHARES: 1, INSTALLATION: 1}
+"""The same of those without which webhooks are taken and counted all the same."""
 
 
 def needed(partitions: int = 1) -> dict[str, int]:

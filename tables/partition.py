@@ -183,7 +183,12 @@ class PartitionDatabase:
                 f"{where}: written by another version (layout {meta.version}, this one has {layout.LAYOUT_VERSION}): "
                 f"use that version, or remove {self.path} to count the partition again from the log"
             )
-        if meta.partitions != expected.partitions or meta.partition != expected.partition:
+        if meta.partitions == expected.partitions and meta.partition != expected.partition:
+            raise StateError(
+                f"{where}: this is the folder of partition {meta.partition}: put that of partition "
+                f"{expected.partition} in its place, or remove it: the partition is counted again from the log"
+            )
+        if meta.partitions != expected.partitions:
             raise StateError(
                 f"{where}: made for partition {meta.partition} of {meta.partitions}, not "
                 f"{expected.partition} of {expected.partitions}: set REPORTS_PARTITIONS={meta.partitions}"

@@ -72,7 +72,11 @@ BROKEN = {
     "a wrong CURRENT": (lambda path: (path / "CURRENT").write_text("MANIFEST-000000\n"), "is broken"),
     "another version": (change_meta(version=99), "written by another version (layout 99"),
     "another secret": (change_meta(secret="other"), "another REPORTS_SECRET"),
-    "another installation's folder": (change_meta(partition=1), "made for partition 1 of 2"),
+    "another installation's folder": (change_meta(partitions=4), "made for partition 0 of 4"),
+    "another partition's folder": (
+        change_meta(partition=1),
+        "put that of partition 0 in its place, or remove",
+    ),
 }
 
 

@@ -16,11 +16,11 @@ from confluent_kafka.admin import NewTopic
 
 from agents import webhook_log
 from agents.normalize import Deliveries
-from agents.webhook_log import CODE, MISSING, WebhookLog
+from agents.webhook_log import AGAIN, CODE, MISSING, WebhookLog
 from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
-from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.conditions import Conditions
@@ -273,7 +273,7 @@ async def test_without_redis(site: Site) -> None:
         await Reading(site).log.begin([1])
 
 
-@pytest.mark.parametrize("topic", [WEBHOOKS, DEAD])
+@pytest.mark.parametrize("topic", [WEBHOOKS, DEAD, SHARES, INSTALLATION])
 @pytest.mark.parametrize("has", [True, False], ids=["with partitions", "with none"])
 async def test_a_topic_that_is_gone_ends_the_process_whose_start_makes_it(
     site: Site, topic: str, has: bool, monkeypatch: pytest.MonkeyPatch
@@ -300,6 +300,38 @@ async def test_a_topic_that_is_gone_ends_the_process_whose_start_makes_it(
     ensure_topics(site.settings)
     async with reading(site, [0]) as again:
         assert not again.conditions.has(MISSING)
+
+
+async def test_an_installation_topic_that_was_made_again_is_said_until_it_is_acknowledged(site: Site) -> None:
+    async with reading(site) as worker:
+        assert not worker.conditions.has(AGAIN)
+        id_, log = site.settings.installation, InstallationLog(site.kafka)
+        before = log.read()
+        assert before is not None
+        delete_topics(site.kafka, (INSTALLATION,))
+        ensure_topics(site.settings)
+        log.append(msgspec.structs.replace(before.identity, again_ms=5))
+        await worker.log.look({})
+        (said,) = [one.message for one in worker.conditions.current() if one.code == AGAIN]
+        assert "made again at 1970-01-01" in said
+        assert "`reports accept-gap --webhooks`" in said
+        assert await asyncio.to_thread(run, ["accept-gap", "--webhooks", "--yes"]) == 0
+        await worker.log.look({})
+        assert not worker.conditions.has(AGAIN)
+        assert not worker.log._over, f"it is still {id_}"
+
+
+async def test_an_installation_topic_of_another_installation_ends_the_process(site: Site) -> None:
+    async with reading(site) as worker:
+        log = InstallationLog(site.kafka)
+        before = log.read()
+        assert before is not None
+        delete_topics(site.kafka, (INSTALLATION,))
+        ensure_topics(site.settings)
+        log.append(msgspec.structs.replace(before.identity, id="another"))
+        watching = asyncio.create_task(worker.log.watch())
+        with pytest.raises(TryLater, match="recreated for installation another"):
+            await asyncio.wait_for(watching, 30)
 
 
 async def test_a_broker_that_does_not_know_a_topic_for_a_moment_ends_nobody(

@@ -16,13 +16,15 @@ from api.lag import SILENT_S, STALE_AGE_MS, LagMonitor, LagReport, judge, topic_
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
 from app.dead import mark
+from app.installation import Identity
 from app.report import Freshness
 from app.settings import Settings
-from app.topics import DEAD, FACTS, NORMALIZE_GROUP, WEBHOOKS, KafkaHeaders
+from app.topics import DEAD, FACTS, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, KafkaHeaders
 from app.verdicts import DEFAULT_RULES
 from cli.topics import ensure_topics
 from tables.background import Background
 from tables.conditions import Condition
+from tables.installation import InstallationLog
 from tables.presence import SILENT_MS, WORKERS, presence
 from tables.views import OWNERS, PARTITIONS, Fence, Owner
 from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
@@ -350,4 +352,39 @@ def test_a_topic_with_too_few_partitions_is_named(settings: Settings) -> None:
     positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS + 1)
     monitor = LagMonitor(positions, Metrics(), Background())
     wait_for(lambda: monitor.measure().unready == "topic facts has 2 of 3 partitions", 30)
+    positions.close()
+
+
+@pytest.mark.parametrize("topic", [SHARES, INSTALLATION])
+def test_a_topic_that_webhooks_do_not_need_is_named_and_they_are_taken(
+    monitor: LagMonitor, settings: Settings, topic: str
+) -> None:
+    """Shared links answered 503, and nobody said why."""
+    assert measure(monitor).trouble is None
+    delete_topics(settings.kafka, (topic,))
+    wait_for(lambda: f"topic {topic} is not there" in (monitor.measure().trouble or ""))
+    report = monitor.measure()
+    assert report.ready
+    assert report.reason is None
+    assert "Every role makes what is missing when it starts" in (report.trouble or "")
+    ensure_topics(settings)
+    wait_for(lambda: monitor.measure().trouble is None)
+
+
+def test_another_installation_under_a_running_api_is_said(settings: Settings) -> None:
+    """It served the numbers of the one before, which stood still."""
+    positions = LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS, "ours")
+    monitor = LagMonitor(positions, Metrics(), Background())
+    log = InstallationLog(settings.kafka)
+    made = Identity(id="ours", secret="", partitions=FACT_PARTITIONS, at_ms=0)
+    log.append(made)
+    assert measure(monitor).trouble is None
+    delete_topics(settings.kafka, (INSTALLATION,))
+    ensure_topics(settings)
+    log.append(msgspec.structs.replace(made, id="another"))
+    wait_for(lambda: "recreated for installation another" in (monitor.measure().trouble or ""))
+    report = monitor.measure()
+    assert report.ready
+    assert report.stale
+    assert "replaced by another" in (report.reason or "")
     positions.close()

@@ -10,9 +10,11 @@ from app.installation import (
     Generation,
     History,
     Identity,
+    LostSeen,
     LostWebhooks,
     Record,
     Topics,
+    again_words,
     encode,
     generation_at,
     histories_of,
@@ -28,6 +30,20 @@ def identity(word: str) -> Identity:
 def test_without_an_identity_there_is_none() -> None:
     assert installation_of([]) is None
     assert installation_of([(0, encode(Topics(ids={"facts": "x"}, why="start", at_ms=1)))]) is None
+
+
+def test_a_topic_that_was_made_again_says_so_until_that_is_seen() -> None:
+    made = encode(Identity(id="a", secret="s", partitions=2, at_ms=7, again_ms=7))
+    found = installation_of([(0, made), (1, encode(identity("b")))])
+    assert found is not None
+    assert found.again_ms == 7
+    assert "accept-gap --webhooks" in again_words(7)
+    seen = installation_of([(0, made), (1, encode(LostSeen(at_ms=9)))])
+    assert seen is not None
+    assert (seen.again_ms, seen.identity.again_ms) == (None, 7)
+    old = installation_of([(0, encode(identity("b")))])
+    assert old is not None
+    assert old.again_ms is None
 
 
 def test_the_first_identity_and_the_last_topics_win() -> None:

@@ -129,7 +129,7 @@ def test_a_second_host_without_the_secret_is_refused_and_leaves_nothing(
     assert (found.identity, found.new, found.home) == (first.identity, False, False)
     assert found.missing is Missing.LEAVE_OUT
     assert identify(host("c", first.settings.secret)).identity == first.identity
-    assert files(host("c")) == {}
+    assert files(host("c")) == {"installation.joined": f"{first.identity.id}\n".encode()}
 
 
 def test_another_secret_is_refused_and_the_advice_helps(host: Callable[..., Settings]) -> None:
@@ -279,6 +279,38 @@ def test_a_removed_topic_is_adopted_under_the_same_name(host: Callable[..., Sett
     delete_topics(a.kafka, (INSTALLATION,))
     after = identify(a)
     assert (after.identity.id, after.new, after.home) == (before.identity.id, True, True)
+    assert before.identity.again_ms is None
+    assert after.identity.again_ms == after.identity.at_ms
+
+
+def test_a_removed_topic_is_adopted_under_the_same_name_by_who_has_joined(
+    host: Callable[..., Settings],
+) -> None:
+    """It took a new one: the running roles of both hosts stayed with the old one, and no host was home."""
+    a, b, c = host("a", OURS), host("b", OURS), host("c", OURS)
+    before = identify(a)
+    assert not identify(b).home
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION,))
+    after = identify(b)
+    assert (after.identity.id, after.new, after.home) == (before.identity.id, True, False)
+    assert after.identity.again_ms is not None
+    log = InstallationLog(a.kafka).read()
+    assert log is not None
+    assert log.topics is not None, "what the numbers come from is known again"
+    found = identify(a)
+    assert (found.identity, found.new, found.home) == (after.identity, False, True)
+    assert not identify(b).home
+    assert not identify(c).home
+
+
+def test_who_becomes_home_has_joined_nothing(host: Callable[..., Settings]) -> None:
+    a, b = host("a", OURS), host("b", OURS)
+    identify(a)
+    identify(b)
+    delete_topics(a.kafka)
+    assert identify(b).home
+    assert set(files(b)) == {"installation", "keys.made"}
 
 
 def test_a_command_waits_for_kafka_so_long_and_no_longer(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ HERE = "tests.faults.test_advice"
 ADVICE = {
     # tables/partition.py
     "{where}: written by another version": f"{ASIDE}.test_a_broken_database",
+    "{where}: this is the folder of partition": f"{ASIDE}.test_a_broken_database",
     "{where}: made for partition": f"{ASIDE}.test_a_broken_database",
     "{where}: made with another REPORTS_SECRET": f"{ASIDE}.test_a_broken_database",
     "{self.path} was written by a newer version": f"{ASIDE}.test_a_broken_database",

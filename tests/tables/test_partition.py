@@ -267,6 +267,7 @@ def test_a_gap_stops_and_changes_nothing(folder: Path) -> None:
     [
         (Meta(LAYOUT_VERSION + 1, 0, 1, "topic-1", META.secret, 1), "another version"),
         (Meta(LAYOUT_VERSION, 0, 2, "topic-1", META.secret, 1), "REPORTS_PARTITIONS=1"),
+        (Meta(LAYOUT_VERSION, 1, 1, "topic-1", META.secret, 1), "put that of partition 1 in its place"),
         (Meta(LAYOUT_VERSION, 0, 1, "topic-2", META.secret, 1), "recreated"),
         (Meta(LAYOUT_VERSION, 0, 1, "topic-1", "other", 1), "REPORTS_SECRET"),
     ],
