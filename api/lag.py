@@ -170,11 +170,11 @@ class LagMonitor:
             while not self._following.stopping.is_set():
                 self._round()
         except Exception as error:
+            self._positions.reopen()  # one of its clients may be what is broken
             now_ms = int(self._clock() * 1000)
             self._report = self._lost(
                 self._report, now_ms, "the lag can't be measured", error, ready=self._kafka_answers
             )
-            self._positions.reopen()  # one of its clients may be what is broken
             raise
         self._positions.close()
 

@@ -104,6 +104,8 @@ async def test_it_fails_once_and_is_there_again(
 class Asked:
     """Where the lag monitor asks: first nothing is right, then all is."""
 
+    foreign_id = ""
+
     def __init__(self, fails: str) -> None:
         self._fails = fails
         self.opened = 0
@@ -122,6 +124,12 @@ class Asked:
 
     def note_ends(self, ends: Any) -> None:
         pass
+
+    def missing(self, error: Exception) -> str:
+        return ""
+
+    def trouble(self) -> str | None:
+        return None
 
     def conditions(self) -> Any:
         return self._answer("conditions", [])

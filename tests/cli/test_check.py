@@ -27,7 +27,7 @@ def reports(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedPro
 def test_the_example_is_right_and_nothing_is_written(tmp_path: Path) -> None:
     done = reports("check", environ=environment(tmp_path / "var"))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 organisations, 5 sources, 2 keys" in done.stdout
+    assert "1 organisation, 5 sources, 2 keys" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_a_file_is_checked_before_it_is_put_there(tmp_path: Path) -> None:
     environ = environment(tmp_path / "var", config=str(there / "reports.toml"))
     new = tmp_path / "new.toml"
     for text, status, said in (
-        ('[orgs.a.keys.k]\nsecret = "file:key"\nscopes = ["read"]\n', 0, f"{new} is right: 1 organisations"),
+        ('[orgs.a.keys.k]\nsecret = "file:key"\nscopes = ["read"]\n', 0, f"{new} is right: 1 organisation"),
         (
             '[orgs.a.keys.k]\nsecret = "file:other"\nscopes = ["read"]\n',
             2,
