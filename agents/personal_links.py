@@ -2,9 +2,8 @@
 
 A campaign's links are looked at in one partition, that of its own record: so one worker tells it, and the partition is
 as good a sample as any. A look costs milliseconds, so each is taken again after `AGAIN_S` at the earliest, or once the
-links are twice as many. What was
-found is kept in the database, so that a restart or another worker goes on telling it, until the links are no longer so,
-or nothing of the campaign was counted for `FORGOTTEN_S`.
+links are twice as many. What was found is kept in the database, so that a restart or another worker goes on telling it,
+until the links are no longer so, or nothing of the campaign was counted for `FORGOTTEN_S`.
 """
 
 from __future__ import annotations
@@ -104,7 +103,6 @@ class PersonalLinks:
             "nearly each link was clicked by one recipient only, as where everybody has a link of their own: "
             f"{said}{more}. "
             "Links that are counted stay as they are",
-            count=len(some),
         )
 
 

@@ -38,7 +38,7 @@ from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
-from cli.keys import FOLDER, ID_FILE, LIST_FILE, Missing, list_header
+from cli.keys import FOLDER, ID_FILE, LIST_FILE, Missing, drafted, list_header
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
 from tables.origin import databases_in, look_at_facts, topic_ids
@@ -309,13 +309,8 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, for this user only, and on the disk."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        drafted(path, content).replace(path)
         _sync(path.parent)
     except OSError as error:
         raise ConfigError(f"{PREFIX}DATA", f"{path} can't be written: {error.strerror or error}") from None

@@ -24,6 +24,7 @@ import click
 from app.errors import ConfigError
 from app.organisations import Organisations
 from app.settings import PREFIX, Settings, settings_from
+from app.words import number_of
 from cli import hangup
 from cli.complaints import complaints
 from cli.config import (
@@ -158,7 +159,7 @@ class RoleConfiguration:
             log.info("configuration read again: this role uses its settings only")
         else:
             count = len(self.organisations.by_id)
-            log.info("configuration read again: %d organisation%s", count, "" if count == 1 else "s")
+            log.info("configuration read again: %s", number_of(count, "organisation"))
 
     def changed_settings(self) -> list[str]:
         """Names of the settings that are others than this process runs with."""

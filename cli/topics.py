@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -96,24 +97,24 @@ def _metadata(client: AdminClient, kafka: str, deadline: float) -> ClusterMetada
 
 def _create(client: AdminClient, settings: Settings, topics: list[str], replicas: int) -> None:
     requests = [_new_topic(settings, topic, replicas) for topic in topics]
-    for future in client.create_topics(requests, request_timeout=REQUEST_TIMEOUT_S).values():
-        try:
-            future.result(REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            # Another role was quicker.
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+    asked = client.create_topics(requests, request_timeout=REQUEST_TIMEOUT_S)
+    _wait(asked.values(), KafkaError.TOPIC_ALREADY_EXISTS)
 
 
 def _add_partitions(client: AdminClient) -> None:
     """To topic `webhooks`, that somebody else made: no webhook belongs to a certain one of them."""
     more = [NewPartitions(WEBHOOKS, WEBHOOKS_PARTITIONS)]
-    for future in client.create_partitions(more, request_timeout=REQUEST_TIMEOUT_S).values():
+    asked = client.create_partitions(more, request_timeout=REQUEST_TIMEOUT_S)
+    _wait(asked.values(), KafkaError.INVALID_PARTITIONS)
+
+
+def _wait(asked: Iterable[Future[None]], done_already: int) -> None:
+    """`done_already`: the error that says that another role was quicker."""
+    for future in asked:
         try:
             future.result(REQUEST_TIMEOUT_S)
         except KafkaException as error:
-            # Another role was quicker.
-            if error.args[0].code() != KafkaError.INVALID_PARTITIONS:
+            if error.args[0].code() != done_already:
                 raise
 
 

@@ -98,7 +98,7 @@ def _replaced(partition: int, begin: int | None, is_counted: bool) -> str:
     if is_counted:
         return (
             "stop its worker, put a copy of the folder back and start the worker again; or remove the folder, and the "
-            "partition is counted again from the log"
+            "partition is counted again from the log, also while the worker runs"
         )
     return "put a copy of the folder back, or remove it: the partition is counted again from the log"
 

@@ -125,8 +125,6 @@ class ForeignFacts:
     def has_counted_any(self, say: Callable[[int], None]) -> bool:
         """Whether foreign facts were counted. `say` is told now and then how many recipients were looked at."""
         for done, (name, stored) in enumerate(layout.scan(self._recipients, b""), 1):
-            if name == layout.MARK:
-                continue
             address = _address_decoder.decode(stored).address
             if is_foreign(self._secret, CampaignKey(name[:8]), RecipientKey(name[8:]), address):
                 return True

@@ -264,13 +264,14 @@ def after(prefix: bytes) -> bytes:
 
 
 def scan(db: Rdict, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All (key, value) of a column family whose key starts with `prefix`, in order."""
+    """All (key, value) of a column family whose key starts with `prefix`, in order, without its mark."""
     # No bound in the read options: the iterator of rocksdict 0.3.29 points into the bound without holding it, and runs
     # on into other keys at random. A comparison for each row is cheap beside decoding it.
     for name, value in walk(db, prefix):
         if not name.startswith(prefix):
             return
-        yield name, value
+        if name != MARK:
+            yield name, value
 
 
 def scan_keys(db: Rdict, prefix: bytes) -> Iterator[bytes]:

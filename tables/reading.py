@@ -88,8 +88,6 @@ class PartitionReader:
     ) -> Iterator[tuple[CampaignKey, RecipientKey, RecipientState]]:
         """All recipients (of one campaign), in the order of their keys."""
         for name, stored in scan(self._db.get_column_family(layout.RECIPIENTS), campaign or b""):
-            if name == layout.MARK:
-                continue
             yield CampaignKey(name[:8]), RecipientKey(name[8:]), decode_state(stored)
 
     def campaigns(self) -> Iterator[tuple[CampaignKey, CampaignRow]]:
@@ -133,8 +131,6 @@ class PartitionReader:
         """(column family, key, value) of all that is stored."""
         for family in ("default", layout.RECIPIENTS, layout.LOG, layout.INDEX):
             for name, value in scan(self._db.get_column_family(family), b""):
-                if name == layout.MARK:
-                    continue
                 yield family, name, value
 
     def quarters(self, campaign: CampaignKey) -> Iterator[tuple[int, list[int]]]:

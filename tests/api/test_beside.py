@@ -126,6 +126,8 @@ class Asked:
         pass
 
     def missing(self, error: Exception) -> str:
+        if not self.opened:
+            raise ValueError("asked of a client that may be what is broken")
         return ""
 
     def trouble(self) -> str | None:

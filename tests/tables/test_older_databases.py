@@ -43,8 +43,6 @@ def make_older(folder: Path, *, erased_in_time: bool = True) -> None:
     db.put(layout.META, msgspec.msgpack.encode(msgspec.msgpack.decode(stored)[:fields]))
     recipients = db.get_column_family(layout.RECIPIENTS)
     for name, value in list(layout.scan(recipients, b"")):
-        if name == layout.MARK:
-            continue
         state = decode_state(value)
         state.person = 0
         recipients.put(name, encode_state(state))

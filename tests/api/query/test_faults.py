@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -263,3 +263,17 @@ def test_many_come_upon_it_at_a_time(tmp_path: Path, partitions: Partitions) -> 
         for one in asked:
             one.result()
     assert set(missed) == {(1,)}
+
+
+def test_a_reader_is_closed_once(partitions: Partitions, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = partitions._databases[1]
+    closed: list[int] = []
+
+    def close(close: Callable[[], None] = database.reader.close) -> None:
+        closed.append(1)
+        close()
+
+    monkeypatch.setattr(database.reader, "close", close)
+    for _ in range(2):
+        partitions._retire(1, database)
+    assert closed == [1]
