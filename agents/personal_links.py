@@ -56,12 +56,12 @@ class PersonalLinks:
         if campaign_partition(key, database.meta.partitions) != database.partition:
             return
         book = database.aggregates.book(key)
-        ranking = book.ranking(b.LINK)
-        links = ranking.numbers[0] if ranking.cut else len(ranking.rows or ())
+        known_rows = book.known_ranking(b.LINK)
+        links = known_rows.numbers[0] if known_rows.cut else len(known_rows.rows or ())
         looked_at, there_were = self._looked.get(where, (float("-inf"), 0))
         if now - looked_at < AGAIN_S and links < 2 * there_were:
             return
-        total, numbers = ranking.sums()
+        total, numbers = book.ranking(b.LINK).sums()
         known = self._found.get(where)
         if look_personal(numbers[0], field_of(total, b.E_CLICKED)):
             keys = [row for row, _ in book.smallest_links(_SAMPLE)]
