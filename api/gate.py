@@ -23,7 +23,7 @@ HOLD_S: Final = 1.5
 """An ESP is answered within two seconds."""
 MOST_HELD: Final = 500
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
-_WHY: Final = "this process waits for Kafka, try again"
+_WHY: Final = "Kafka can't be reached yet, try again"
 
 
 class Gate:

@@ -47,7 +47,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     """The offset the next record will get."""
     position: int | None
-    """The offset of the next record to be worked off; None: not known."""
+    """The offset of the next record to process; None: not known."""
     lag: int
     oldest_at_ms: int | None
     """When the record at the position was appended; None: there is none, or it could not be read."""
@@ -68,7 +68,7 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     progress: float | None = None
     """Of what makes it stale, where that is known: 0 to 1."""
     rates: dict[str, float] = {}
-    """Records per second over the last seconds: `<topic>_in` appended, `<topic>_out` worked off."""
+    """Records per second over the last seconds: `<topic>_in` appended, `<topic>_out` processed."""
 
     @property
     def ready(self) -> bool:

@@ -101,7 +101,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def start(self) -> int:
-        """From where on records are not yet worked off, as far as is known."""
+        """From where on records are not yet processed, as far as is known."""
         if self.position is not None:
             return min(self.position, self.end)
         return self.begin or 0
@@ -175,7 +175,7 @@ class LogPositions:
         places: dict[Key, Place] = {}
         for key, end in ends.items():
             begin = begins.get(key)
-            # An empty partition that nobody has worked on is worked off.
+            # An empty partition that nobody has read is at its end.
             position = positions.get(key, end if begin == end else None)
             places[key] = Place(end, position, begin, key in foreign, key in away)
         return places

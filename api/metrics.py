@@ -79,7 +79,7 @@ class Metrics:
             "conditions", "What living processes say is wrong, by its code.", ["code"], registry=self.registry
         )
         self.lag_records: Final = Gauge(
-            "lag_records", "Records not yet worked off.", ["topic", "partition"], registry=self.registry
+            "lag_records", "Records not yet processed.", ["topic", "partition"], registry=self.registry
         )
         self.lag_seconds: Final = Gauge(
             "lag_seconds", "Age of the oldest record accepted and not yet counted.", registry=self.registry

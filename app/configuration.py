@@ -3,6 +3,7 @@
 Rules:
 - A hash is keyed with the installation's secret and short: it tells configurations apart, and gives none of them away.
 - Each part by itself (`PARTS`), so that who looks is told what differs. A role says only what it goes by.
+- Secrets that are not on a host are no difference between files: condition `keys_missing` tells of them.
 - What may differ from host to host (addresses, folders, levels of logs) is in none.
 """
 
@@ -46,7 +47,8 @@ def fingerprints(settings: Settings, organisations: Organisations | None) -> Fin
     if organisations is not None:
         all_of_them = organisations.by_id.values()
         said["organisations"] = [_without_secrets(one) for one in sorted(all_of_them, key=lambda one: one.id)]
-        said["secrets"] = {one.id: _secrets(one) for one in all_of_them}
+        if not organisations.waiting():
+            said["secrets"] = {one.id: _secrets(one) for one in all_of_them}
     return {
         part: blake2b(
             _encode(value), digest_size=8, key=settings.secret[:64], person=b"configuration"
@@ -88,7 +90,8 @@ def differences(said: Iterable[tuple[str, Fingerprints]]) -> str | None:
                 groups.setdefault(parts[part], set()).add(who)
         if len(groups) > 1:
             sides = sorted(
-                (", ".join(sorted(names)) for names in groups.values()), key=lambda side: (len(side), side)
+                (f"[{', '.join(sorted(names))}]" for names in groups.values()),
+                key=lambda side: (len(side), side),
             )
             lines.append(f"{words} between {' and '.join(sides)}")
     return f"{'; '.join(lines)}. {_WAY_OUT}" if lines else None

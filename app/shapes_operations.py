@@ -13,11 +13,11 @@ class PartitionLag(TypedDict):
     end: int
     """The offset that the next record will get."""
     position: int | None
-    """The offset of the next record to be worked off; null where it is not known."""
+    """The offset of the next record to process; null where it is not known."""
     lag: int
     """Records behind."""
     oldest_at: str | None
-    """When the oldest record that waits was accepted."""
+    """When the oldest pending record was accepted."""
 
 
 class Delay(TypedDict):
@@ -130,6 +130,8 @@ class Source(TypedDict):
     """Where its webhooks or events are posted to."""
     verification: list[str]
     insecure: bool
+    key_missing: bool
+    """True where a secret of the source is not on the host that answers: what it can't verify is told to come again."""
     last_event_at: str | None
     silent: bool
     """True where nothing has come for longer than the source's own rhythm lets expect."""

@@ -97,8 +97,8 @@ def command(
         )
     click.echo(
         f"What topic {WEBHOOKS} still has of that time can be counted afterwards: "
-        "`reports renormalize --from TIME` reads the stored webhooks again, TIME being when the oldest campaign that "
-        "lacks something began."
+        "`reports renormalize --from TIME` reads the stored webhooks again, TIME being when the first lost record was "
+        "accepted, or earlier: in doubt, when the oldest campaign that lacks something began."
     )
     if counted:
         click.echo(

@@ -13,7 +13,8 @@ from app.organisations import Organisations
 from app.settings import Settings
 from app.words import number_of
 from cli.complaints import complaint, complaints
-from cli.config import ConfigFile, ensure_data_folder, load_configuration, read_file
+from cli.config import COPY_KEYS, ConfigFile, ensure_data_folder, load_with_keys, read_file
+from cli.keys import Missing, describe_absent, not_to_be_made
 from tables.places import Places, default_geoip, open_places
 
 
@@ -47,11 +48,18 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
     if isinstance(file, ConfigError):
         return wrong, [], ""
     try:
-        settings, organisations = load_configuration(environ, file=file)
+        settings, organisations, absent = load_with_keys(environ, missing=Missing.LEAVE_OUT, file=file)
+        lost = not_to_be_made(settings.data, absent)
     except ConfigError as error:
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
-    return wrong, list(_warnings(settings, organisations)), _summary(path, settings, organisations)
+    warnings = list(_warnings(settings, organisations))
+    if lost:
+        warnings.append(
+            f"{describe_absent(lost)}: what comes for the sources and API keys that need them is told to come again "
+            f"on this host; {COPY_KEYS}"
+        )
+    return wrong, warnings, _summary(path, settings, organisations)
 
 
 def _wrong(settings: Settings) -> Iterator[str]:

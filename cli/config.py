@@ -167,9 +167,9 @@ def read_file(path: Path) -> ConfigFile:
     try:
         return ConfigFile(path, path.read_bytes())
     except FileNotFoundError:
-        raise ConfigError(f"{PREFIX}CONFIG", f"{path} is not there") from None
+        raise ConfigError(f"{PREFIX}CONFIG", f"{path.absolute()} is not there") from None
     except OSError as error:
-        raise ConfigError(f"{PREFIX}CONFIG", f"{path} can't be read: {_reason(error)}") from None
+        raise ConfigError(f"{PREFIX}CONFIG", f"{path.absolute()} can't be read: {_reason(error)}") from None
 
 
 def parse_toml(file: ConfigFile) -> dict[str, object]:

@@ -38,7 +38,7 @@ from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
-from cli.keys import FOLDER, ID_FILE, LIST_FILE, Missing, drafted, list_header
+from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, Missing, drafted, list_header
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
 from tables.origin import databases_in, look_at_facts, topic_ids
@@ -46,13 +46,14 @@ from tables.origin import databases_in, look_at_facts, topic_ids
 log = logging.getLogger("reports.identity")
 
 PROPOSED: Final = ".new"
-JOINED: Final = ID_FILE + ".joined"
 COMMAND_WAIT_S: Final = 10.0
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MAX_S: Final = 3.0
 ATTEMPT_S: Final = 3.0
 """How long one attempt waits for an address, and for Kafka to answer at all."""
 SAY_EVERY_S: Final = 30.0
+OWN_START_S: Final = 15.0
+"""How long the own servers may take to start before a role says that it waits for them."""
 
 
 class Identified(NamedTuple):
@@ -85,7 +86,8 @@ def identify(
     """
     ensure_data_folder(settings.data)
     deadline = None if wait_s is None else time.monotonic() + wait_s
-    pause_s, said_at = BACKOFF_FIRST_S, 0.0
+    pause_s = BACKOFF_FIRST_S
+    say_at = time.monotonic() + (0 if all(getattr(settings, server) for server in servers) else OWN_START_S)
     while True:
         left_s = ATTEMPT_S if deadline is None else min(ATTEMPT_S, max(0.1, deadline - time.monotonic()))
         try:
@@ -93,9 +95,9 @@ def identify(
         except TryLater as error:
             if deadline is not None and time.monotonic() + pause_s > deadline:
                 raise
-            if time.monotonic() - said_at > SAY_EVERY_S or not said_at:
+            if time.monotonic() >= say_at:
                 log.warning("waiting until it is known which installation this is: %s", error)
-                said_at = time.monotonic()
+                say_at = time.monotonic() + SAY_EVERY_S
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, BACKOFF_MAX_S)
 

@@ -38,6 +38,8 @@ FOLDER: Final = "keys"
 LIST_FILE: Final = "keys.made"
 ID_FILE: Final = "installation"
 """Where it is there, this data folder has made an installation."""
+JOINED: Final = ID_FILE + ".joined"
+"""Where it is there, this data folder has joined one that another host made."""
 
 
 class Missing(Enum):
@@ -124,6 +126,15 @@ def describe_absent(absent: Mapping[Path, str]) -> str:
     )
 
 
+def not_to_be_made(data: Path, absent: Mapping[Path, str]) -> dict[Path, str]:
+    """Of the absent key files those that the next start of a role won't make. Raises ConfigError."""
+    if (data / JOINED).exists():
+        return dict(absent)
+    listed = _listed(data)
+    new = {path for path in absent if listed is not None and path.name not in listed and not path.exists()}
+    return {path: problem for path, problem in absent.items() if path not in new}
+
+
 def list_header(installation: str) -> str:
     """The list's first line, as the making of an installation writes it."""
     return f"# key files of installation {installation}: one that is listed and gone is not made again"
@@ -134,7 +145,7 @@ def _listed(data: Path) -> frozenset[str] | None:
     path = data / LIST_FILE
     try:
         lines = path.read_text().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None if (data / ID_FILE).exists() else frozenset()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None

@@ -7,8 +7,8 @@ Rules:
   lived for `BACKOFF_RESET_S` begins anew.
 - Status 2 (wrong configuration) of a role that has never lived that long ends all: somebody stands there and mends it.
 - A role that ends soon with 2 or 3 (state) `REFUSALS` times in a row waits for a person: a try costs a line, so it has
-  one every `REFUSED_S`, and this parent says so once. The others go on: what the API takes is counted later, what it
-  doesn't may be lost.
+  one every `REFUSED_S` and one with each `reload()`, and this parent says so once. The others go on: what the API takes
+  is counted later, what it doesn't may be lost.
 - On `stop()` the stages end one after the other, load first and Kafka last, each with SIGTERM and, when its time is
   over, SIGKILL. The whole takes `STOP_TIMEOUT_S` at most; what a stage leaves over, the later ones have.
 """
@@ -35,7 +35,7 @@ STOP_TIMEOUT_S = 9.5
 CONFIG_STATUS = 2
 STATE_STATUS = 3
 REFUSALS = 3
-REFUSED_S = 60.0
+REFUSED_S = 15.0
 LINE_MAX_BYTES = 64 * 1024
 
 # Order of stopping, and the seconds that are kept for a stage whatever the earlier ones take.
@@ -92,14 +92,22 @@ class Supervisor:
         self._environ = (dict(os.environ) if environ is None else environ) | {"PYTHONUNBUFFERED": "1"}
         self._stop_timeout_s = stop_timeout_s
         self._stopping = asyncio.Event()
+        self._awake = asyncio.Event()
+        """Ends the waiting of who waits now: set when everything is to stop, or refused roles are to be tried again."""
         self._status = 0
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when all roles have ended."""
         self._stopping.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._awake.set()
+        self._awake = asyncio.Event()
 
     def reload(self) -> None:
-        """Pass SIGHUP on to the roles that read reports.toml."""
+        """Pass SIGHUP on to the roles that read reports.toml, and start those at once that wait to be started."""
+        self._wake()
         for role in self.roles:
             if role.stage in RELOADING_STAGES and role.name in self.processes:
                 _signal_leader(self.processes[role.name], signal.SIGHUP)
@@ -164,12 +172,12 @@ class Supervisor:
                 if refusals == REFUSALS:
                     self._say(
                         "reports",
-                        f"{ended} each time for the reason that it gives: it is tried again every {wait_s:g} s, "
-                        "and all else goes on",
+                        f"{ended} each time for the reason that it gives: it is tried again every {wait_s:g} s and on "
+                        "SIGHUP, and all else goes on",
                     )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
-                    await self._stopping.wait()
+                    await self._awake.wait()
 
     async def _live(self, role: Role) -> int:
         """One life of a role; gives its status."""

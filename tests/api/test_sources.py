@@ -47,6 +47,18 @@ async def api(redis_db: str) -> AsyncIterator[Api]:
         yield api
 
 
+async def test_a_source_whose_key_is_not_on_this_host(api: Api) -> None:
+    lacking = msgspec.structs.replace(NEWS, secrets=(), absent=("secrets",))
+    api.context.organisations = Organisations({"acme": _organisation("acme", lacking, LOOSE)})
+    found = await rows(api)
+    assert {name: row["key_missing"] for name, row in found.items()} == {
+        "news": True,
+        "loose": False,
+        "api": False,
+    }
+    assert found["news"]["verification"] == ["secrets"]
+
+
 async def rows(api: Api) -> dict[str, dict[str, object]]:
     answer = await api.get("/api/v1/sources", "acme-all")
     assert answer.status_code == 200

@@ -44,7 +44,7 @@ def test_a_change_is_told_as_what_it_is(other: dict[str, str], part: str) -> Non
     assert {name for name in PARTS if said()[name] != other[name]} == {part}
     message = differences([("api on a", said()), ("normalize on a", said()), ("normalize on b", other)])
     assert message is not None
-    assert message.startswith(f"{PARTS[part]} between normalize on b and api on a, normalize on a. ")
+    assert message.startswith(f"{PARTS[part]} between [normalize on b] and [api on a, normalize on a]. ")
     assert "SIGHUP" in message
 
 
@@ -58,6 +58,19 @@ def test_what_may_differ_is_in_no_hash() -> None:
 def test_who_does_not_go_by_organisations_does_not_differ_in_them() -> None:
     assert differences([("api on a", said()), ("query on b", fingerprints(SETTINGS, None))]) is None
     assert differences([("older on b", {}), ("api on a", said())]) is None
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        replace(ACME, keys=(replace(KEY, secret=b"", absent=True),)),
+        source(secrets=(), absent=("secrets",)),
+    ],
+)
+def test_a_secret_that_is_not_on_a_host_is_no_difference_between_files(lacking: Organisation) -> None:
+    assert differences([("api on a", said()), ("api on b", said(SETTINGS, lacking))]) is None
+    other = replace(lacking, timezone="Asia/Kathmandu")
+    assert differences([("api on a", said()), ("api on b", said(SETTINGS, other))]) is not None
     assert differences([]) is None
 
 

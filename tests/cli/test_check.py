@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.check import check
+from cli.keys import ID_FILE, JOINED, LIST_FILE
 from cli.main import COMMANDS, run
 from tests.support.processes import ROOT, environment
 
@@ -36,6 +37,29 @@ def test_what_is_wrong_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "wrong: REPORTS_PARTITIONS: must be a whole number\n"
     assert done.stdout == ""
+
+
+def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "reports.toml"
+    config.write_text('[orgs.acme.sources.news]\nesp = "sendgrid"\nsecrets = ["file:{data}/keys/news.pub"]\n')
+    data = tmp_path / "var"
+
+    def warned() -> bool:
+        wrong, warnings, _ = check(environment(data, config=str(config)))
+        assert wrong == []
+        return any(f"{data / 'keys' / 'news.pub'} is not there: what comes" in line for line in warnings)
+
+    assert not warned()  # the first start makes it
+    data.mkdir()
+    (data / ID_FILE).write_text("0123\n")
+    (data / LIST_FILE).write_text("")
+    assert not warned()
+    (data / LIST_FILE).write_text("news.pub\n")
+    assert warned()
+    (data / LIST_FILE).unlink()  # nobody knows, so none is made
+    assert warned()
+    (data / ID_FILE).rename(data / JOINED)
+    assert warned()
 
 
 def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:

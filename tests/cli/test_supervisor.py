@@ -141,9 +141,22 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
     assert heard.of("reports") == [
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3), starts again in 0.0 s",
-        "bad ended (status 3) each time for the reason that it gives: it is tried again every 0.3 s, and all else "
-        "goes on",
+        "bad ended (status 3) each time for the reason that it gives: it is tried again every 0.3 s and on "
+        "SIGHUP, and all else goes on",
     ]
+
+
+async def test_a_reload_tries_a_refused_role_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.02)
+    monkeypatch.setattr(module, "REFUSED_S", 3600.0)
+    cured = tmp_path / "cured"
+    script = f"test -e {cured} && {{ echo counting; {SLEEPER}; }}; echo restore that secret >&2; exit 3"
+    heard = Heard()
+    async with running([shell("bad", "worker", script)], heard) as (supervisor, _):
+        await until(lambda: any("all else goes on" in line for line in heard.of("reports")), "the refusals")
+        cured.touch()
+        supervisor.reload()
+        await until(lambda: heard.of("bad")[-1] == "counting", "its life")
 
 
 async def test_a_configuration_that_broke_later_ends_nothing_else(

@@ -74,8 +74,12 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
       {esp && <p>{esp.steps}</p>}
       {source.esp === "generic" && <Example address={source.address} byKey={byKey} />}
       {source.insecure
-        ? <Notice>Nothing vouches for what comes here (<code>insecure</code>): anybody who knows the address can add events.</Notice>
-        : <p class="quiet small">Vouched for by {source.verification.map((name) => VERIFIED[name] ?? name).join(" and ")}.</p>}
+        ? <Notice>Nothing verifies what comes here (<code>insecure</code>): anybody who knows the address can add events.</Notice>
+        : <p class="quiet small">Verified by {source.verification.map((name) => VERIFIED[name] ?? name).join(" and ")}.</p>}
+      {source.key_missing && (
+        <Notice>A key of this source is missing on the server that answered. What it can't verify is told to come again,
+          so nothing is lost for now; Operations says which file it is and what to do.</Notice>
+      )}
       {source.silent && (
         <Notice>Nothing has come for {duration(source.silent_for_ms)}; usually at most {duration(source.allowed_silence_ms)} pass. Look at the
           webhook's settings at the mail service.</Notice>
@@ -94,7 +98,8 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
 }
 
 function Light({ source, known }: { source: Source; known: boolean }) {
-  const [kind, words] = !known ? ["", "Not known"]
+  const [kind, words] = source.key_missing ? ["offline", "Key missing"]
+    : !known ? ["", "Not known"]
     : source.last_event_at === null ? ["", "Waiting for the first event"]
       : source.silent ? ["connecting", "Silent"] : ["live", "Events come in"];
   return <span role="status" class={`light ${kind}`}><i class="dot" aria-hidden="true" />{words}</span>;

@@ -102,7 +102,7 @@ function Figures({ lag }: { lag: Lag }) {
   return (
     <section class="summary" aria-label="At a glance">
       <dl class="tiles">
-        <Figure label="Behind by" value={duration(lag.lag_ms)} note={`${number(lag.lag.webhooks ?? null)} webhooks, ${number(lag.lag.facts ?? null)} facts wait`} />
+        <Figure label="Behind by" value={duration(lag.lag_ms)} note={`${number(lag.lag.webhooks ?? null)} webhooks, ${number(lag.lag.facts ?? null)} records of facts pending`} />
         <Figure label="From webhook to number" value={known(delay.p50_ms)} note={`99 of 100 within ${known(delay.p99_ms)}`} />
         <Figure label="Webhooks" value={rate(rates.webhooks_in)} note={`${rate(rates.webhooks_out)} parsed`} />
         <Figure label="Facts" value={rate(rates.facts_in)} note={`${rate(rates.facts_out)} counted`} />

@@ -17,9 +17,9 @@ export function Partitions({ lag, zone }: { lag: Lag; zone: string }) {
           { title: "Topic", cell: (row) => row.topic },
           { title: "Partition", number: true, cell: (row) => number(row.partition) },
           { title: "Behind", number: true, cell: (row) => <b class={row.lag > 0 ? "behind" : undefined}>{number(row.lag)}</b> },
-          { title: "Worked off", number: true, cell: (row) => number(row.position) },
-          { title: "Came in", number: true, cell: (row) => number(row.end) },
-          { title: "Oldest that waits", cell: (row) => moment(row.oldest_at, zone, true) },
+          { title: "Processed", number: true, cell: (row) => number(row.position) },
+          { title: "End of log", number: true, cell: (row) => number(row.end) },
+          { title: "Oldest pending", cell: (row) => moment(row.oldest_at, zone, true) },
           { title: "Worker", cell: (row) => <Holder row={row} lag={lag} name={holders.get(nameOf(row))} /> },
         ]} />
       )}
