@@ -79,7 +79,9 @@ if g < gen then
   end
   if fence then
     for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-      if string.match(field, '^%a:' .. p .. ':') then redis.call('HDEL', KEYS[1], field) end
+      if string.match(field, '^%a:' .. p .. '$') or string.match(field, '^%a:' .. p .. ':') then
+        redis.call('HDEL', KEYS[1], field)
+      end
     end
   end
 end

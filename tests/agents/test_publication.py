@@ -644,6 +644,18 @@ def test_after_quiet_every_view_equals_its_database(small_steps: type[World]) ->
     run(small_steps, 100)
 
 
+def test_a_campaign_whose_rows_are_lost_and_whose_name_is_not(small_steps: type[World]) -> None:
+    """The share of a new generation has no rows: what Redis knows of the old one's rows must not stay."""
+    world = small_steps()
+    world.begin()
+    for campaign in ("spring", "spring", "spring", "july"):
+        world.fact(1, campaign, f.CLICKED, 0, 1, True)
+    world.publish_everything(0)
+    world.lose_the_end_of_the_log(1)
+    world.label("july", "A")
+    world.teardown()
+
+
 @pytest.mark.long
 def test_after_quiet_every_view_equals_its_database_at_length(small_steps: type[World]) -> None:
     run(small_steps, 2_000)
