@@ -24,6 +24,7 @@ from app.settings import Settings
 from tables.background import Background
 from tables.campaign_list import CampaignList
 from tables.conditions import Conditions
+from tables.every_campaign import uncounted_campaigns
 from tables.views import ViewReader
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Context:
     background: Background = field(default_factory=Background)
     beside: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What else runs while the process serves, by its name."""
+    uncounted: Callable[..., set[str]] = field(default=uncounted_campaigns)
+    """`tables.every_campaign.uncounted_campaigns`: it asks Kafka."""
     queries: Queries = field(init=False)
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)

@@ -1,8 +1,9 @@
 """`POST /api/v1/erasures`: a person is forgotten in all campaigns of the organisation. Scope `write`.
 
 Rules:
-- One record for each campaign that the views know goes into topic `facts`, and 200 comes when all of them are stored.
-  The workers blank what they have as they come to it, and what comes in later of these recipients (`app.erasure`).
+- One record for each campaign that is counted, or is in topic `facts` and not counted yet, goes into topic `facts`, and
+  200 comes when all of them are stored. The workers blank what they have as they come to it, and what comes in later of
+  these recipients (`app.erasure`).
 - Whoever got no 200 asks again: an erasure may be repeated as often as one likes.
 - The address is neither logged nor repeated in an answer.
 """
@@ -29,9 +30,12 @@ from app.errors import RejectRequest, TryLater
 from app.esps.limits import address_problem
 from app.facts import encode
 from app.topics import FACTS
+from tables.every_campaign import counted_campaigns
 
 MAX_ERASURE_BODY: Final = 16 * 1024
 SENT_TOGETHER: Final = 1_000
+WITHIN_S: Final = 5.0
+"""How long is looked for campaigns that are not counted yet."""
 
 
 class ErasureDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,16 +57,25 @@ async def post_erasure(request: Request) -> Response:
         raise RejectRequest(400, "bad_erasure", 'the body must be {"recipient": "…"}') from None
     if problem := address_problem(address):
         raise RejectRequest(400, "bad_erasure", problem)
-    campaigns = await context.views.every_campaign(principal.org)
-    if campaigns is None:
+    counted = await counted_campaigns(context.redis, context.views, principal.org)
+    if counted is None:
         raise TryLater(2, "the report numbers are being put together again")
+    partitions = context.settings.partitions
+    campaigns = counted.campaigns | await asyncio.to_thread(
+        context.uncounted,
+        context.settings.kafka,
+        principal.org,
+        counted.positions,
+        partitions,
+        within_s=WITHIN_S,
+    )
     records = erased_records(
         context.secret,
         principal.org,
-        campaigns,
+        sorted(campaigns),
         address,
         now_ms=int(context.clock() * 1000),
-        partitions=context.settings.partitions,
+        partitions=partitions,
     )
     while some := list(islice(records, SENT_TOGETHER)):
         await asyncio.gather(

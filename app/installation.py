@@ -15,6 +15,8 @@ Rules:
   `LostSeen` says that an operator knows of all that stand before it.
 - Where the topic was deleted, the `Identity` says that it was made again (`again_ms`): what stood there of gaps and of
   lost webhooks is gone, and only the databases that have noted it still know. `LostSeen` acknowledges that too.
+- `MadeAgain` says the same later: a host knows the installation by another id, so that the one that made the topic
+  again knew none.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
 """
@@ -47,6 +49,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     again_ms: int | None = None
     """When the topic was made again under this id, having been deleted."""
     format: int = FORMAT
+
+
+class MadeAgain(msgspec.Struct, frozen=True, kw_only=True, tag="made_again"):
+    before: str
+    """The id that the installation had before the topic was deleted."""
+    at_ms: int
 
 
 class Topics(msgspec.Struct, frozen=True, kw_only=True, tag="topics"):
@@ -244,7 +252,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         return reached.topic == topic and reached.position >= start and not lost_end
 
 
-Record = Identity | Topics | Generation | Gap | LostWebhooks | LostSeen
+Record = Identity | MadeAgain | Topics | Generation | Gap | LostWebhooks | LostSeen
 
 encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -264,6 +272,8 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     webhooks_from_ms: int = 0
     """Topic `webhooks` may lack what was accepted before: it was last found recreated then, or without its end. What
     age has removed is not meant."""
+    before: frozenset[str] = frozenset()
+    """Ids under which hosts knew it before the topic was deleted."""
     again_ms: int | None = None
     """When the topic was made again; None: it wasn't, or an operator has acknowledged it."""
 
@@ -276,11 +286,19 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     lost: list[LostWebhooks] = []
     unseen: list[LostWebhooks] = []
     webhooks_from_ms, webhooks_topic = 0, ""
+    before: set[str] = set()
     records = list(records)
     for _, record in _decoded(records):
         if isinstance(record, Identity):
             if identity is None:
                 identity, again_ms = record, record.again_ms
+                # What was noted of topic `webhooks` is gone with the rest.
+                webhooks_from_ms = again_ms or 0
+        elif isinstance(record, MadeAgain):
+            if record.before not in before:
+                before.add(record.before)
+                again_ms = record.at_ms
+                webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
         elif isinstance(record, Topics):
             topics = record
             topic = record.ids.get(WEBHOOKS, webhooks_topic)
@@ -304,6 +322,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         lost=lost,
         unseen=unseen,
         webhooks_from_ms=webhooks_from_ms,
+        before=frozenset(before),
         again_ms=again_ms,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from typing import Final
 
 import click
 from redis import RedisError
@@ -25,8 +26,11 @@ from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.log_writer import LogWriter
+from tables.every_campaign import Counted, counted_campaigns, uncounted_campaigns
 from tables.redis_client import redis_of, redis_words
 from tables.views import ViewReader
+
+READ_S: Final = 600.0
 
 
 @click.command()
@@ -46,13 +50,16 @@ def command(address: str, org: str | None) -> int:
         raise click.UsageError(problem.replace("recipient", "ADDRESS", 1))
     settings = identify(settings).settings
     try:
-        campaigns = asyncio.run(_campaigns(settings, owner))
+        counted = asyncio.run(_counted(settings, owner))
     except RedisError as error:
         raise StateError(f"the campaigns can't be read: {redis_words(error, settings.redis)}") from None
+    campaigns = counted.campaigns | uncounted_campaigns(
+        settings.kafka, owner, counted.positions, settings.partitions, within_s=READ_S
+    )
     writer = LogWriter(settings.kafka, settings.max_body)
     now_ms = time.time_ns() // 1_000_000
     for partition, record in erased_records(
-        settings.secret, owner, campaigns, address, now_ms=now_ms, partitions=settings.partitions
+        settings.secret, owner, sorted(campaigns), address, now_ms=now_ms, partitions=settings.partitions
     ):
         writer.send(FACTS, encode(record), [], partition)
     writer.flush()
@@ -80,17 +87,16 @@ def org_of(organisations: Organisations, named: str | None) -> str:
     return named
 
 
-async def _campaigns(settings: Settings, org: str) -> list[str]:
+async def _counted(settings: Settings, org: str) -> Counted:
     """Raises StateError where not all of them are known."""
     redis = redis_of(settings, timeout_s=5)
     try:
-        views = ViewReader(redis, settings.partitions)
-        names = await views.every_campaign(org)
-        if names is None:
+        found = await counted_campaigns(redis, ViewReader(redis, settings.partitions), org)
+        if found is None:
             raise StateError(
                 "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs, and erase "
                 "again in a moment"
             )
-        return names
+        return found
     finally:
         await redis.aclose()

@@ -74,14 +74,14 @@ def earliest(settings: Settings) -> int:
     return found.from_ms
 
 
-def warn(settings: Settings, from_ms: int) -> None:
-    """Before the work: says what will stay set aside in spite of it."""
+def warn(settings: Settings, from_ms: int) -> bool:
+    """Before the work: says what will stay set aside in spite of it. Gives whether anything may be set aside."""
     try:
         found = told(settings)
     except StateError:
-        return  # it works without Redis
+        return True  # it works without Redis
     if found is None:
-        return
+        return False
     if found.from_ms < from_ms:
         click.echo(
             f"facts of another secret were accepted from {utc_text(found.from_ms)} on: what is older than "
@@ -95,6 +95,7 @@ def warn(settings: Settings, from_ms: int) -> None:
             "set aside",
             err=True,
         )
+    return True
 
 
 def _seconds(ms: int) -> int:

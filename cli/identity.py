@@ -31,7 +31,7 @@ import msgspec
 
 from app.errors import ConfigError, StateError, TryLater
 from app.identity import REFUSALS, Databases, Decision, Evidence, Host, decide
-from app.installation import Identity, Installation, Topics
+from app.installation import Identity, Installation, MadeAgain, Topics
 from app.keys import secret_fingerprint
 from app.settings import PREFIX, Settings
 from app.times import utc_text
@@ -128,6 +128,14 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
     home = _read(settings.data / ID_FILE) == identity.id
     secret = stored_secret(settings)
     _check(settings, secret, decide(_host(settings, secret), identity), identity)
+    before = _read(settings.data / JOINED) or _read(settings.data / ID_FILE)
+    if not new and before not in ("", identity.id, *installation.before):
+        log.warning(
+            "this host knew the installation as %s: topic %s was deleted, and made again by a host that knew no id",
+            before,
+            INSTALLATION,
+        )
+        topic.append(MadeAgain(before=before, at_ms=time.time_ns() // 1_000_000))
     _remember(settings.data, identity.id, home=home)
     ensure_topics(settings)
     if (home or new) and installation.topics is None:

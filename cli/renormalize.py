@@ -5,6 +5,9 @@ Rules:
   and marked as a copy (copies are never copied). Normalize makes the facts that it would have made: those that were
   counted are not counted again, and of copies that differ the newest reading counts (`app.fold`).
 - Without `--from` it begins where the earliest of all workers does (`cli.foreign_told`).
+- When a webhook was accepted stands in its record, as it does in the records of its facts: by the clocks of whoever
+  accepted it, not by Kafka's. So Kafka's times find no more than where to begin reading, `CLOCKS_MS` earlier; and where
+  a condition may end, everything that is stored is read.
 - What was accepted before the oldest stored webhook, or before topic `webhooks` was recreated, is read from topic
   `facts`, but only what another secret has keyed. It is keyed anew where the log proves what it must be
   (`app.foreign`), and the rest is counted and named as lost.
@@ -40,14 +43,16 @@ from cli.config import load_configuration
 from cli.foreign_log import Lost, foreign_facts, key_anew, still_lost
 from cli.identity import identify
 from cli.import_ import source_of
-from cli.log_reader import LogReader, Stretch, headers_of
 from cli.log_writer import LogWriter
 from cli.moments import Moment
 from cli.progress import Progress
 from tables.installation import InstallationLog
+from tables.log_reader import LogReader, Stretch, headers_of
 from tables.origin import topic_ids
 
 POLL_S: Final = 0.1
+CLOCKS_MS: Final = 24 * 60 * 60 * 1000
+"""How far the clock that said when a webhook was accepted may have been from Kafka's."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +66,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def takes(self, webhook: Webhook) -> bool:
         return (
             not webhook.renormalized
+            and self.from_ms <= webhook.accepted_at_ms
+            and (self.until_ms is None or webhook.accepted_at_ms < self.until_ms)
             and self.org in (None, webhook.org)
             and self.source in (None, webhook.source)
         )
@@ -107,14 +114,14 @@ def command(
     settings = identify(settings, servers=("kafka",)).settings
     if from_ms is None:
         from_ms = foreign_told.earliest(settings)
-    foreign_told.warn(settings, from_ms)
+    is_told = foreign_told.warn(settings, from_ms)
     asked = Asked(from_ms=from_ms, until_ms=until_ms, org=org, source=source)
     with LogReader(settings.kafka) as reader:
-        return _renormalize(settings, reader, asked, accept_lost=accept_lost, wait_s=wait_s)
+        return _renormalize(settings, reader, asked, whole=is_told, accept_lost=accept_lost, wait_s=wait_s)
 
 
 def _renormalize(
-    settings: Settings, reader: LogReader, asked: Asked, *, accept_lost: bool, wait_s: float
+    settings: Settings, reader: LogReader, asked: Asked, *, whole: bool, accept_lost: bool, wait_s: float
 ) -> int:
     began_ms = time.time_ns() // 1_000_000
     writer = LogWriter(settings.kafka, settings.max_body)
@@ -125,7 +132,10 @@ def _renormalize(
         _whole_from(stored, reader.first_ms(WEBHOOKS, stored), began_ms),
         _recreated_ms(settings.kafka, began_ms),
     )
-    sent = _send_again(reader, writer, stored, asked)
+    if whole_from_ms:
+        # Too late a time does no harm: what is looked for in topic `facts` as well is counted once.
+        whole_from_ms += CLOCKS_MS
+    sent = _send_again(reader, writer, stored, asked, whole=whole)
     _wait_for_normalize(reader, wait_s)
     lost: Lost = {}
     if asked.from_ms < whole_from_ms:
@@ -163,14 +173,16 @@ def _recreated_ms(kafka: str, now_ms: int) -> int:
 
 
 def _whole_from(stored: Mapping[int, Stretch], firsts: Mapping[int, int], now_ms: int) -> int:
-    """From when on every accepted webhook is stored; 0 where none was ever removed."""
+    """From when on every accepted webhook is stored, by Kafka's clock; 0 where none was ever removed."""
     return max(
         (firsts.get(number, now_ms) for number, stretch in stored.items() if stretch.begin > 0), default=0
     )
 
 
-def _send_again(reader: LogReader, writer: LogWriter, stored: Mapping[int, Stretch], asked: Asked) -> int:
-    stretches = reader.between(WEBHOOKS, stored, asked.from_ms, asked.until_ms)
+def _send_again(
+    reader: LogReader, writer: LogWriter, stored: Mapping[int, Stretch], asked: Asked, *, whole: bool
+) -> int:
+    stretches = stored if whole else reader.since(WEBHOOKS, stored, asked.from_ms - CLOCKS_MS)
     total = sum(stretch.end - stretch.begin for stretch in stretches.values())
     sent = 0
     with Progress("webhooks", total) as progress:
@@ -217,14 +229,12 @@ def _from_facts(
     """Keys anew what can be, and gives the rest."""
     until_ms = whole_from_ms if asked.until_ms is None else min(asked.until_ms, whole_from_ms)
     click.echo(
-        f"what was accepted before {utc_text(whole_from_ms)} is no longer in topic {WEBHOOKS}", err=True
+        f"what was accepted before {utc_text(whole_from_ms)} may be gone from topic {WEBHOOKS}", err=True
     )
     if asked.source is not None:
         click.echo(f"topic {FACTS} doesn't tell sources: run this without --source to look there", err=True)
         return {}
-    # Facts are stored after their webhooks, so what was accepted since is stored since.
-    whole = reader.whole(FACTS, settings.partitions)
-    stretches = reader.between(FACTS, whole, asked.from_ms, None)
+    stretches = reader.whole(FACTS, settings.partitions)
     with Progress("records of facts", sum(s.end - s.begin for s in stretches.values())) as progress:
         found = key_anew(
             reader.read(FACTS, stretches), settings, asked.org, asked.from_ms, until_ms, writer, progress

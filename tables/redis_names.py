@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -18,6 +18,7 @@ from redis.asyncio.client import PubSub
 from redis.client import Pipeline
 
 PREFIX: Final = "cr:"
+NAMES_PER_RUN: Final = 500
 
 _FIRST: Final = frozenset(
     {
@@ -126,3 +127,15 @@ def sync_client(url: str, installation: str, *, timeout_s: float) -> redis.Redis
     assert isinstance(client, _SyncRedis)
     client.installation = installation
     return client
+
+
+async def runs_of_names(client: redis.asyncio.Redis, pattern: str) -> AsyncIterator[list[str]]:
+    """Keys in runs of some hundred."""
+    names: list[str] = []
+    async for name in client.scan_iter(match=pattern, count=NAMES_PER_RUN):
+        names.append(name.decode())
+        if len(names) >= NAMES_PER_RUN:
+            yield names
+            names = []
+    if names:
+        yield names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 from app.facts import CampaignKey
 from tables.predecessor import forget_predecessor
 from tables.presence import WORKERS, Presence
-from tables.redis_names import PREFIX, InstallationRedis
+from tables.redis_names import PREFIX, InstallationRedis, runs_of_names
 from tables.touched import Standing
 from tables.views import (
     ALL_TOPICS,
@@ -424,23 +424,12 @@ class ViewWriter:
         """Deletes the partition's shares of older generations: what the database doesn't have. Returns how many."""
         prefix = topic_prefix(fence.topic)
         gone = 0
-        async for names in self._names(prefix + _kind(channel) + "*"):
+        async for names in runs_of_names(self._redis, prefix + _kind(channel) + "*"):
             commands: list[Command] = [
                 ("sweep", [name, prefix], [partition, fence.generation]) for name in names
             ]
             gone += sum(await self._run(commands))
         return gone
-
-    async def _names(self, pattern: str) -> AsyncIterator[list[str]]:
-        """Keys in runs of some hundred."""
-        names: list[str] = []
-        async for name in self._redis.scan_iter(match=pattern, count=COMMANDS_PER_TRIP):
-            names.append(name.decode())
-            if len(names) >= COMMANDS_PER_TRIP:
-                yield names
-                names = []
-        if names:
-            yield names
 
     async def forget_older_formats(self) -> int:
         """Deletes views that earlier versions of the program published in other formats. Returns how many keys.
@@ -451,7 +440,7 @@ class ViewWriter:
         for prefix in (f"cr:v{number}:" for number in range(1, FORMAT_NUMBER)):
             last = prefix + "partitions"
             if await self._redis.exists(last):
-                async for names in self._names(prefix + "*"):
+                async for names in runs_of_names(self._redis, prefix + "*"):
                     if some := [name for name in names if not name.endswith(last.removeprefix(PREFIX))]:
                         gone += await self._redis.unlink(*some)
                 gone += await self._redis.unlink(last)
@@ -475,7 +464,7 @@ class ViewWriter:
         older = topics - {topic, ALL_TOPICS}
         gone = 0
         for one in older:
-            async for names in self._names(topic_prefix(one) + "*"):
+            async for names in runs_of_names(self._redis, topic_prefix(one) + "*"):
                 gone += await self._redis.unlink(*names)
             await self._redis.srem(TOPICS, one)
         return gone
@@ -484,7 +473,7 @@ class ViewWriter:
         """All topics of which there are views, from their names."""
         found: set[str] = set()
         for kind in ("report:", "sections:", "campaigns:", "names:", "renames:"):
-            async for names in self._names(f"{FORMAT}*:{kind}*"):
+            async for names in runs_of_names(self._redis, f"{FORMAT}*:{kind}*"):
                 found |= {name.partition(FORMAT.removeprefix(PREFIX))[2].partition(":")[0] for name in names}
         return found
 

@@ -449,8 +449,8 @@ class ViewReader:
         names = self._summary_fields
         return {name.encode(): value for name, value in zip(names, answer, strict=True) if value is not None}
 
-    async def every_campaign(self, org: str) -> list[str] | None:
-        """Names of all of an organisation's campaigns; None where it can't be said (Redis is being filled again)."""
+    async def listed_campaigns(self, org: str) -> list[str] | None:
+        """Names of an organisation's campaigns; None where not all are there (Redis is being filled again)."""
 
         def ask(pipe: Pipeline) -> None:
             pipe.zrange(campaigns_name(self.topic, org), 0, -1)

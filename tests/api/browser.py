@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,41 +153,56 @@ def _port(file: Path) -> str:
     raise TimeoutError("Chromium did not start")
 
 
-@contextlib.asynccontextmanager
-async def browsing(folder: Path) -> AsyncIterator[Tab]:
-    """A tab of a new browser whose profile is in the folder."""
+@contextlib.contextmanager
+def browser(folder: Path) -> Iterator[str]:
+    """The address of a new browser's DevTools; its profile is in the folder."""
     program = chromium()
     if program is None:
         pytest.fail("no Chromium on PATH: `make debian-packages` installs it")
     # As root there is no sandbox, and the tests show nothing but our own pages.
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={folder}"]
-    log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        program, *flags, "about:blank", stdout=log, stderr=log, start_new_session=True
-    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, *flags], stdout=log, stderr=log, start_new_session=True)
     try:
-        port_file = folder / "DevToolsActivePort"
-        port = await asyncio.to_thread(_port, port_file)
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                targets = await answer.json()
-            page = next(target for target in targets if target["type"] == "page")
-            socket = await session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0)
-            tab = Tab(socket)
+        yield f"http://127.0.0.1:{_port(folder / 'DevToolsActivePort')}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        # Its helpers end a moment later, and would still write into the folder.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.asynccontextmanager
+async def tab_of(address: str) -> AsyncIterator[Tab]:
+    """A tab that shares nothing (cookies, storage, cache) with the browser's other ones."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{address}/json/version") as answer:
+            whole = await answer.json()
+        control = Tab(await session.ws_connect(whole["webSocketDebuggerUrl"], max_msg_size=0))
+        context = (await control.call("Target.createBrowserContext"))["browserContextId"]
+        try:
+            made = await control.call("Target.createTarget", url="about:blank", browserContextId=context)
+            page = f"{address.replace('http', 'ws', 1)}/devtools/page/{made['targetId']}"
+            tab = Tab(await session.ws_connect(page, max_msg_size=0))
             try:
                 for domain in ("Page", "Runtime", "Log"):
                     await tab.call(f"{domain}.enable")
                 yield tab
             finally:
                 await tab.close()
-    finally:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        # Its helpers end a moment later, and would still write into the folder.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        log.close()
+        finally:
+            await control.call("Target.disposeBrowserContext", browserContextId=context)
+            await control.close()
+
+
+@contextlib.asynccontextmanager
+async def browsing(folder: Path) -> AsyncIterator[Tab]:
+    """A tab of a new browser whose profile is in the folder."""
+    with browser(folder) as address:
+        async with tab_of(address) as tab:
+            yield tab

@@ -262,6 +262,7 @@ async def serving(
     )
     if kafka == NO_KAFKA:
         context.shares = NoShares(kafka, background)
+        context.uncounted = lambda *asked, **bound: set()
     with free_socket() as sock:
         config = uvicorn.Config(
             create_app(context),

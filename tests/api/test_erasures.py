@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from app.errors import TryLater
-from app.facts import ErasedRecord, decode_record
+from app.facts import FACTS_VERSION, OPENED, ErasedRecord, FactsRecord, decode_record, encode
 from app.keys import recipient_partition
+from app.settings import Settings
 from app.topics import FACTS, KafkaHeaders
+from tables.views import campaigns_name
 from tests.api.reading import recipient_of
-from tests.api.serving import PARTITIONS, Api, bearer, serving
+from tests.api.serving import PARTITIONS, TOPIC, Api, bearer, serving
+from tests.support.facts import entry
+from tests.support.kafka import fresh_topics
 
 PATH = "/api/v1/erasures"
 
@@ -66,6 +72,36 @@ async def test_a_record_for_each_campaign_of_the_organisation_and_no_other(api: 
         assert (topic, record.org, record.recipients) == (FACTS, "acme", [recipient])
         assert partition == recipient_partition(recipient, PARTITIONS)
         assert abs(record.accepted_at_ms - api.context.clock() * 1000) < 60_000
+
+
+async def test_a_campaign_whose_place_in_the_list_is_lost(api: Api, log: Log) -> None:
+    """One evicted key: it is noticed some seconds later only."""
+    for campaign in ("spring", "autumn"):
+        await api.worker.publish(campaign, sent=1)
+    await api.worker.publish("theirs", sent=1, org="globex")
+    await api.context.redis.delete(campaigns_name(TOPIC, "acme"))
+    assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 2})
+    assert {record.campaign for _, _, record in log.kept} == {"spring", "autumn"}
+
+
+async def test_campaigns_that_are_not_counted_yet(
+    kafka: str, redis_db: str, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker is behind, or Redis came back with an older file."""
+    fresh_topics(Settings(kafka=kafka, data=tmp_path, partitions=PARTITIONS))
+    producer = Producer({"bootstrap.servers": kafka, "log_level": 2})
+    for partition, org, campaign in ((0, "acme", "winter"), (1, "acme", "may"), (1, "globex", "theirs")):
+        record = FactsRecord(FACTS_VERSION, org, campaign, 1, [entry(OPENED, 1, campaign=campaign)])
+        producer.produce(FACTS, encode(record), partition=partition)
+    producer.produce(FACTS, b"rubbish", partition=0)
+    assert producer.flush(20) == 0
+    async with serving(redis_db, kafka=kafka, producer=log) as api:
+        assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 2})
+        assert {record.campaign for _, _, record in log.kept} == {"winter", "may"}
+        monkeypatch.setattr("api.erasures.WITHIN_S", 0.0)
+        status, answer = await erase(api, {"recipient": "a@example.com"})
+        assert (status, answer["error"]) == (503, "try_later")
+        assert len(log.kept) == 2
 
 
 async def test_more_campaigns_than_are_sent_together(

@@ -283,6 +283,25 @@ def test_a_removed_topic_is_adopted_under_the_same_name(host: Callable[..., Sett
     assert after.identity.again_ms == after.identity.at_ms
 
 
+def test_a_removed_topic_that_a_host_without_an_id_makes_again(host: Callable[..., Settings]) -> None:
+    """It was said by nobody that what stood in the topic is gone."""
+    a, b, c = host("a", OURS), host("b", OURS), host("c", OURS)
+    before = identify(a)
+    identify(b)
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION,))
+    after = identify(c)
+    assert after.identity.id != before.identity.id
+    log = InstallationLog(a.kafka)
+    for knows in (a, b):
+        for _ in range(2):
+            assert identify(knows).identity == after.identity
+        assert (found := log.read()) is not None
+        assert found.again_ms is not None
+        assert found.webhooks_from_ms == found.again_ms
+    assert records(a) == 3, "the identity, its topics, and what the old id was: once"
+
+
 def test_a_removed_topic_is_adopted_under_the_same_name_by_who_has_joined(
     host: Callable[..., Settings],
 ) -> None:

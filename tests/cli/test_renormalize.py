@@ -20,10 +20,10 @@ from app.keys import identity, secret_fingerprint
 from app.settings import Settings
 from app.topics import FACTS, WEBHOOKS, WEBHOOKS_PARTITIONS, Webhook, webhook_headers, webhook_of
 from cli import renormalize
-from cli.log_reader import LogReader, Stretch, headers_of
 from cli.main import run
 from cli.renormalize import Asked, _whole_from
 from tables.installation import InstallationLog
+from tables.log_reader import LogReader, Stretch, headers_of
 from tables.origin import topic_ids
 from tests.support.facts import ORG, entry
 from tests.support.foreign import FOREIGN, foreign
@@ -91,6 +91,16 @@ def test_copies_are_never_copied_and_filters_hold() -> None:
         assert not every.takes(msgspec.structs.replace(one, renormalized=True))
 
 
+def test_the_time_is_that_of_the_record_and_not_kafkas() -> None:
+    """Facts carry the same one: what was set aside since then has its webhook among these."""
+    asked = Asked(from_ms=NOW_MS, until_ms=NOW_MS + 10)
+    imported = msgspec.structs.replace(webhook(), received_at_ms=NOW_MS - 1_000, again_at_ms=NOW_MS + 5)
+    assert asked.takes(webhook())
+    assert asked.takes(imported)
+    for off_ms in (-1, 10):
+        assert not asked.takes(msgspec.structs.replace(webhook(), received_at_ms=NOW_MS + off_ms))
+
+
 def test_a_copy_says_so_in_its_headers_and_a_replay_of_its_dead_letter_is_none() -> None:
     copy = msgspec.structs.replace(webhook(), renormalized=True, again_at_ms=NOW_MS + 5, imported=True)
     assert webhook_of(copy.body, webhook_headers(copy)) == copy
@@ -130,19 +140,18 @@ def test_stretches_of_a_topic(kafka: str, tmp_path: Path) -> None:
     produce(range(10))
     with LogReader(kafka) as reader:
         whole = reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS)
-        between_ms = max(reader.first_ms(WEBHOOKS, whole).values()) + 60_000
+        later_ms = max(reader.first_ms(WEBHOOKS, whole).values()) + 60_000
 
-        def bodies(from_ms: int, until_ms: int | None) -> list[bytes]:
-            stretches = reader.between(WEBHOOKS, whole, from_ms, until_ms)
+        def bodies(from_ms: int) -> list[bytes]:
+            stretches = reader.since(WEBHOOKS, whole, from_ms)
             found = [webhook_of(one.value(), headers_of(one)) for one in reader.read(WEBHOOKS, stretches)]
             return sorted(one.body for one in found)
 
         every = sorted(b"[%d]" % number for number in range(10))
-        assert bodies(0, None) == every
+        assert bodies(0) == every
         produce(range(10, 12))
-        assert bodies(0, None) == every
-        assert bodies(0, between_ms) == every
-        assert bodies(between_ms, None) == bodies(0, 1) == []
+        assert bodies(0) == every
+        assert bodies(later_ms) == []
         assert reader.normalized(WEBHOOKS, WEBHOOKS_PARTITIONS) == dict.fromkeys(
             range(WEBHOOKS_PARTITIONS), 0
         )
@@ -214,6 +223,30 @@ def test_what_another_host_reads_meanwhile_is_said_and_ends_nothing(
     assert run(["renormalize", "--from", "1h"]) == 0
     assert "came while this ran" not in capsys.readouterr().err
     assert [one.renormalized_below for partition, one in facts_of(settings) if partition == 1] == [3, 5]
+
+
+@pytest.mark.parametrize("ahead_ms", [4_000, 3_600_000, 90 * 24 * 3_600_000])
+def test_a_clock_that_was_ahead_when_webhooks_were_accepted(
+    settings: Settings, ahead_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers' earliest time is by that clock, and Kafka has stored nothing since."""
+    accepted_ms = time.time_ns() // 1_000_000 + ahead_ms
+    sent = [
+        msgspec.structs.replace(webhook(number=number), received_at_ms=accepted_ms + number)
+        for number in range(4)
+    ]
+    producer = Producer({"bootstrap.servers": settings.kafka, "log_level": 2})
+    for one in sent:
+        producer.produce(WEBHOOKS, one.body, headers=webhook_headers(one))  # type: ignore[arg-type]
+    assert producer.flush(20) == 0
+    monkeypatch.setattr(renormalize, "_wait_for_normalize", lambda *_: None)
+    monkeypatch.setattr("cli.foreign_told.earliest", lambda _: accepted_ms + 1)
+    assert run(["renormalize"]) == 0
+    kept = [
+        webhook_of(value, headers)
+        for _, value, headers in stored(settings.kafka, WEBHOOKS, WEBHOOKS_PARTITIONS)
+    ]
+    assert sorted(one.body for one in kept if one.renormalized) == [b"[1]", b"[2]", b"[3]"]
 
 
 @pytest.mark.parametrize("is_noted", [True, False])

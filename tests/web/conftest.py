@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.api.browser import Tab, browsing
+from tests.api.browser import Tab, browser, tab_of
 from tests.support.stack import TWO_ORGS, Stack
 from tests.web.sample import campaign, hostile
 
@@ -50,9 +49,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with browser(tmp_path_factory.mktemp("chromium")) as address:
+        yield address
+
+
 @pytest.fixture
-async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
-    async with browsing(tmp_path) as tab:
+async def tab(chromium: str) -> AsyncIterator[Tab]:
+    async with tab_of(chromium) as tab:
         yield tab
 
 

@@ -1,4 +1,4 @@
-"""Whole stretches of a topic for a command: every record between offsets that are fixed before.
+"""Whole stretches of a topic: every record between offsets that are fixed before.
 
 All calls block and raise StateError where Kafka doesn't answer.
 """
@@ -68,29 +68,20 @@ class LogReader:
                 for number in range(partitions)
             }
 
-    def between(
-        self, topic: str, whole: Mapping[int, Stretch], from_ms: int, until_ms: int | None
-    ) -> dict[int, Stretch]:
-        """The part of each stretch that was stored from one time to before another."""
-        begins = self._at(topic, whole, from_ms)
-        ends = (
-            self._at(topic, whole, until_ms) if until_ms is not None else {p: s.end for p, s in whole.items()}
-        )
-        return {number: Stretch(begins[number], ends[number]) for number in whole}
-
-    def _at(self, topic: str, whole: Mapping[int, Stretch], at_ms: int) -> dict[int, int]:
+    def since(self, topic: str, whole: Mapping[int, Stretch], at_ms: int) -> dict[int, Stretch]:
+        """The part of each stretch that was stored at this time or later, by Kafka's clock."""
         asked = [TopicPartition(topic, number, max(0, at_ms)) for number in whole]
         with self._asking(topic):
             found = self._consumer.offsets_for_times(asked, timeout=ASK_S)
-        places = {}
+        stretches = {}
         for one in found:
             if one.error is not None:
                 raise StateError(f"Kafka at {self._kafka} can't be asked for {topic}: {one.error.str()}")
             stretch = whole[one.partition]
             # Negative where no record is so young.
-            place = one.offset if one.offset >= 0 else stretch.end
-            places[one.partition] = min(max(place, stretch.begin), stretch.end)
-        return places
+            begin = one.offset if one.offset >= 0 else stretch.end
+            stretches[one.partition] = Stretch(min(max(begin, stretch.begin), stretch.end), stretch.end)
+        return stretches
 
     def read(self, topic: str, stretches: Mapping[int, Stretch]) -> Iterator[Message]:
         """Every record of the stretches, in order within a partition."""
