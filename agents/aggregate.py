@@ -229,7 +229,7 @@ class Aggregator:
                 self.conditions.set(
                     "rebuild",
                     f"partition {partition} is rebuilt from its recipients: readers keep the numbers from before, and "
-                    "what comes in is counted afterwards; nothing is to be done",
+                    "what comes in is counted afterwards; no action is needed",
                     partition=partition,
                     reason="a part of the numbers is rebuilt",
                     progress=round(done, 2),
@@ -312,7 +312,7 @@ class Aggregator:
         for partition, database in list(self.databases.items()):
             if is_gone(database.path / "CURRENT"):
                 # RocksDB goes on with files that are removed while it has them open, and readers find none.
-                log.error("partition %d: its folder was removed or damaged, it is opened again", partition)
+                log.error("partition %d: its folder was removed or damaged: reopening", partition)
                 self._look_again(partition)
         found: set[int] = set()
         if time.monotonic() > self._gaps_at:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from app import breakdown as b
+from app import personal_links
 from app.facts import CampaignKey
 from app.keys import campaign_partition
-from app.personal_links import look_personal, personal_parameters
 from app.tally import field_of
 from tables.conditions import Conditions
 from tables.partition import PartitionDatabase
@@ -58,22 +58,23 @@ class PersonalLinks:
         book = database.aggregates.book(key)
         known_rows = book.known_ranking(b.LINK)
         links = known_rows.numbers[0] if known_rows.cut else len(known_rows.rows or ())
+        known = self._found.get(where)
+        if links < personal_links.MANY and known is None:
+            return
         looked_at, there_were = self._looked.get(where, (float("-inf"), 0))
         if now - looked_at < AGAIN_S and links < 2 * there_were:
             return
         total, numbers = book.ranking(b.LINK).sums()
-        known = self._found.get(where)
-        if look_personal(numbers[0], field_of(total, b.E_CLICKED)):
+        if personal_links.look_personal(numbers[0], field_of(total, b.E_CLICKED)):
             keys = [row for row, _ in book.smallest_links(_SAMPLE)]
             names = [name for name in book.names_of(b.LINK, keys) if name]
-            found = PersonalRow(org, campaign, numbers[0], personal_parameters(names), int(now * 1000))
+            parameters = personal_links.personal_parameters(names)
+            found = PersonalRow(org, campaign, numbers[0], parameters, int(now * 1000))
             self._found[where] = found
             database.note_personal_links(key, found)
         elif known is not None:
             del self._found[where]
             database.note_personal_links(key, None)
-        elif numbers[0] < _SAMPLE:
-            return  # most campaigns: not worth a word
         self._looked[where] = now, numbers[0]
         while len(self._looked) > _KNOWN:
             del self._looked[next(iter(self._looked))]
@@ -100,9 +101,8 @@ class PersonalLinks:
         more = f"; and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
         self._conditions.set(
             CODE,
-            "nearly each link was clicked by one recipient only, as where everybody has a link of their own: "
-            f"{said}{more}. "
-            "Links that are counted stay as they are",
+            "nearly every link of these campaigns was clicked by one recipient only, so the links seem to be "
+            f"personal: {said}{more}. What is counted stays as it is, and it ends a day after a campaign's last click",
         )
 
 
@@ -112,6 +112,6 @@ def _said(row: PersonalRow) -> str:
         return f"{where}, in no query parameter: let the ESP track the same links for all"
     names = ", ".join(f'"{name}"' for name in row.parameters)
     return (
-        f"{where}: in reports.toml, in [orgs.{row.org}.sources.…] of the source that this campaign comes through, add "
-        f"{names} to strip_query, beside what stands there, and send SIGHUP"
+        f"{where}: for later mailings add {names} to strip_query of its source ([orgs.{row.org}.sources.…] in "
+        "reports.toml), and send SIGHUP"
     )

@@ -398,7 +398,7 @@ class Publisher:
             self._conditions.set(
                 WITHHELD,
                 f"partition {partition} is counted again, and reports show its numbers up to offset {needed} already: "
-                "until its database is there, they keep those and are stale. It ends by itself; nothing is to be done",
+                "until its database is there, they keep those and are stale. It ends by itself; no action is needed",
                 partition=partition,
                 reason="a part of the numbers is counted again",
                 progress=withheld.database.next_offset / needed,
@@ -422,7 +422,7 @@ class Publisher:
         if slow:
             self._conditions.set(
                 REPAIRED,
-                f"the views of partition {partition} are published again; nothing is to be done",
+                f"the views of partition {partition} are published again; no action is needed",
                 partition=partition,
                 reason="a part of the numbers is published again",
                 progress=round(min(flight.progress for flight in slow), 2),

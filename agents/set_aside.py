@@ -34,8 +34,8 @@ ROOM_SHARE: Final = 20
 """On a small disk a twentieth of it will do."""
 
 _Signature = tuple[tuple[str, int, int, int], ...]
-_OWN_FILES: Final = ("LOG", "LOCK")
-"""Each try to open a database writes these."""
+_OWN_FILES: Final = ("LOG", "LOCK", "rocksdict-config.json")
+"""Each try to open a database writes these, a reader's the last one."""
 
 
 class _Aside(NamedTuple):

@@ -217,7 +217,7 @@ class Queries:
             return TryLater(
                 RETRY_AFTER_S,
                 f"the database of partition {numbers} can't be read: GET /ops/workers names the fault and the way "
-                "out. The report's numbers are not concerned",
+                "out. The report's numbers are not affected",
             )
         return TryLater(
             RETRY_AFTER_S,

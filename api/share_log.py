@@ -147,7 +147,7 @@ class ShareLog:
             return
         begin, end = found
         if self._position > end:
-            log.warning("topic %s was made anew: it is read from its start", SHARES)
+            log.warning("topic %s was recreated: it is read from its start", SHARES)
             with self._lock:
                 self._book = ShareBook()
             self._begin(consumer)

@@ -114,7 +114,7 @@ REFUSALS: Final[dict[Decision, str]] = {
         "the databases"
     ),
     Decision.OTHER_CLUSTER: (
-        "the databases in {databases} don't belong to Kafka at {kafka}: topic facts was made anew or the cluster is "
+        "the databases in {databases} don't belong to Kafka at {kafka}: topic facts was recreated or the cluster is "
         "another one; to go on with the old one set REPORTS_KAFKA to it or restore it, to count the new topic from its "
         "start remove the databases"
     ),

@@ -204,7 +204,7 @@ class RoleConfiguration:
         )
         waiting = self.organisations.waiting()
         follows = (
-            f"what comes for {_some(waiting)} is told to come again"
+            f"requests for {_some(waiting)} are told to try again later"
             if waiting
             else "this process goes on with those that it has read before, and after its next start it won't"
         )

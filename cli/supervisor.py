@@ -172,7 +172,7 @@ class Supervisor:
                 if refusals == REFUSALS:
                     self._say(
                         "reports",
-                        f"{ended} each time for the reason that it gives: it is tried again every {wait_s:g} s and on "
+                        f"{ended} each time, for the reason above: it is tried again every {wait_s:g} s and on "
                         "SIGHUP, and all else goes on",
                     )
             with contextlib.suppress(TimeoutError):

@@ -326,12 +326,21 @@ def _has_files(path: Path) -> bool:
     return any(one.suffix in (".sst", ".ldb", ".log") for one in path.glob("*"))
 
 
+def look_for_database(path: Path) -> None:
+    """To be asked before a reader opens it: rocksdict makes a folder that isn't there, and a writer that still has the
+    removed one open would write into it. Raises as RocksDB does."""
+    if not (path / "CURRENT").exists():
+        raise Exception(f"IO error: No such file or directory: {path / 'CURRENT'}")
+
+
 def open_database(path: Path, *, secondary: Path | None = None) -> Rdict:
     """Opens for writing (creating what is missing), or as a reader beside the writer with files of its own.
 
     Raises Exception with "lock" in its text while another process has it open for writing.
     """
     create = secondary is None
+    if not create:
+        look_for_database(path)
     if create and not (path / "CURRENT").exists() and _has_files(path):
         # RocksDB would make an empty one among them, and take what its last write-ahead log has for all there is.
         raise Exception("Corruption: CURRENT is not there, and other files of a database are")

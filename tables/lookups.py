@@ -43,6 +43,7 @@ def _open(path: Path, own_files: Path) -> Rdict:
         chosen.set_keep_log_file_num(2)
         return chosen
 
+    layout.look_for_database(path)
     return Rdict(
         str(path),
         options=options(),

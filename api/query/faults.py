@@ -19,9 +19,7 @@ from typing import Final, NamedTuple
 from tables.broken import damaged_file, is_forbidden, way_out, words_of
 
 LASTING_S: Final = 10.0
-_FOLLOWS: Final = (
-    "Until then recipients, events and exports can't be read; the reports' numbers are not concerned"
-)
+_FOLLOWS: Final = "Until then lists and exports may fail or end early; the reports' numbers are not affected"
 
 Signature = tuple[int, int, int, int]
 """What changes with a repair."""

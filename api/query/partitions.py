@@ -98,7 +98,7 @@ class Partitions:
             known = self._databases.get(partition)
             identity = found.get(partition)
             if known is not None and known.identity != identity and partition not in unknown:
-                log.info("the database of partition %d was made anew or removed", partition)
+                log.info("the database of partition %d was recreated or removed", partition)
                 self._retire(partition, known)
                 known = None
             if known is None and identity is not None:

@@ -57,10 +57,7 @@ def test_the_parameter_to_strip_is_named(worker: Worker) -> None:
     worker.click("https://example.com/?page=1&u={}")
     said = worker.said()
     assert said is not None
-    assert (
-        'in [orgs.acme.sources.…] of the source that this campaign comes through, add "u" to strip_query'
-        in said
-    )
+    assert 'acme/spring: for later mailings add "u" to strip_query of its source' in said
     assert all(one.reason is None for one in worker.conditions.current())  # reports are right
 
 
@@ -68,11 +65,12 @@ def test_an_import_that_ends_soon_after_the_first_look(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telling, "_SAMPLE", RECIPIENTS // 2)
-    monkeypatch.setattr(personal_links, "MANY", 2 * RECIPIENTS)
-    worker.click("https://example.com/?u={}")
-    assert worker.said() is None
-    worker.now += 1
-    worker.click("https://example.com/other?u={}")
+    monkeypatch.setattr(personal_links, "MANY", RECIPIENTS * 5 // 2)
+    for page in ("first", "second"):
+        worker.click(f"https://example.com/{page}?u={{}}")
+        assert worker.said() is None
+        worker.now += 1
+    worker.click("https://example.com/third?u={}")
     assert worker.said() is not None
 
 

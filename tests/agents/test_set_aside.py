@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -14,13 +15,14 @@ import pytest
 import redis
 from rocksdict import Rdict
 
-from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside
+from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside, _signature
 from app import facts as f
 from app.errors import LogGap
 from app.facts import FactsRecord, encode
 from tables import layout
 from tables.conditions import Conditions, GapSeen
 from tables.layout import Meta, open_database
+from tables.lookups import PagedReader
 from tests.support.counting import World
 from tests.support.facts import ORG, START_MS
 
@@ -133,6 +135,25 @@ def test_nothing_is_made_among_the_files_of_another(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="Corruption: CURRENT is not there"):
             open_database(tmp_path / "p1")
+
+
+def test_a_reader_neither_makes_a_folder_nor_changes_one(tmp_path: Path) -> None:
+    """A writer that still has the removed one open would write into it; and a broken one would be tried each second."""
+    for read in (lambda path: open_database(path, secondary=tmp_path / "own"), PagedReader):
+        with pytest.raises(Exception, match=r"No such file or directory: .*CURRENT"):
+            read(tmp_path / "p0")
+        assert not (tmp_path / "p0").exists()
+    db = open_database(tmp_path / "p0")
+    db[b"k"] = b"v"
+    db.flush()
+    db.close()
+    for table in (tmp_path / "p0").glob("*.sst"):
+        table.write_bytes(b"")
+    before = _signature(tmp_path / "p0")
+    for read in (lambda path: open_database(path, secondary=tmp_path / "own"), PagedReader):
+        with contextlib.suppress(Exception):
+            read(tmp_path / "p0").close()
+        assert _signature(tmp_path / "p0") == before
 
 
 async def test_a_folder_that_is_removed_under_a_worker(world: World) -> None:

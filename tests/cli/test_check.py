@@ -47,7 +47,7 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
     def warned() -> bool:
         wrong, warnings, _ = check(environment(data, config=str(config)))
         assert wrong == []
-        return any(f"{data / 'keys' / 'news.pub'} is not there: what comes" in line for line in warnings)
+        return any(f"{data / 'keys' / 'news.pub'} is not there: requests for" in line for line in warnings)
 
     assert not warned()  # the first start makes it
     data.mkdir()

@@ -249,7 +249,7 @@ def test_databases_of_another_cluster_prove_nothing(host: Callable[..., Settings
     a = host("a", OURS)
     write_facts(a, OURS, 5)
     make_database(a, a.data / "state", OURS, topic_id="another")
-    with pytest.raises(StateError, match="topic facts was made anew or the cluster is another one"):
+    with pytest.raises(StateError, match="topic facts was recreated or the cluster is another one"):
         identify(a)
     assert records(a) == 0
     # Following the advice: without the databases the topic is counted from its start.

@@ -141,7 +141,7 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
     assert heard.of("reports") == [
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3), starts again in 0.0 s",
-        "bad ended (status 3) each time for the reason that it gives: it is tried again every 0.3 s and on "
+        "bad ended (status 3) each time, for the reason above: it is tried again every 0.3 s and on "
         "SIGHUP, and all else goes on",
     ]
 

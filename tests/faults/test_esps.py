@@ -37,6 +37,9 @@ from tests.support.stack import Stack
 DAY_MS = 24 * 3600 * 1000
 EVENTS = 60
 """Of each ESP."""
+FLAPPING_HORIZON_S = 20.0
+FLAPPING_UP_S = 12.0
+"""Longer than the longest pause between two attempts (half of the horizon, where they double): no ESP gives up."""
 RESENDS = 46
 """As often was one event of SendGrid's seen."""
 
@@ -169,12 +172,12 @@ async def test_an_api_that_comes_and_goes(stack: Stack, targets: dict[str, Targe
     """Killed and stopped in turns: a refused connection is no answer, and nobody is told an error."""
     campaign = f"flapping-{seconds:.0f}"
     async with sending(
-        stack, targets, campaign, spread_s=seconds, horizon_s=max(20.0, seconds / 10), events=int(5 * seconds)
+        stack, targets, campaign, spread_s=seconds, horizon_s=FLAPPING_HORIZON_S, events=int(5 * seconds)
     ) as simulators:
         until = time.monotonic() + seconds
         number = 0
         while time.monotonic() < until or number < 2:
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(FLAPPING_UP_S)
             number += 1
             await asyncio.to_thread(stack.kill if number % 2 else stack.stop, "api")
             await asyncio.sleep(1.0)
