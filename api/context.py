@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Context:
     """What else runs while the process serves, by its name."""
     uncounted: Callable[..., set[str]] = field(default=uncounted_campaigns)
     """`tables.every_campaign.uncounted_campaigns`: it asks Kafka."""
+    erasing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Each of them reads from Kafka in a thread."""
     queries: Queries = field(init=False)
     campaigns: CampaignList = field(init=False)
     shares: ShareLog = field(init=False)

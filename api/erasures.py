@@ -61,14 +61,16 @@ async def post_erasure(request: Request) -> Response:
     if counted is None:
         raise TryLater(2, "the report numbers are being put together again")
     partitions = context.settings.partitions
-    campaigns = counted.campaigns | await asyncio.to_thread(
-        context.uncounted,
-        context.settings.kafka,
-        principal.org,
-        counted.positions,
-        partitions,
-        within_s=WITHIN_S,
-    )
+    async with context.erasing:
+        uncounted = await asyncio.to_thread(
+            context.uncounted,
+            context.settings.kafka,
+            principal.org,
+            counted.positions,
+            partitions,
+            within_s=WITHIN_S,
+        )
+    campaigns = counted.campaigns | uncounted
     records = erased_records(
         context.secret,
         principal.org,

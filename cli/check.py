@@ -56,8 +56,8 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
     warnings = list(_warnings(settings, organisations))
     if lost:
         warnings.append(
-            f"{describe_absent(lost)}: requests for the sources and API keys that need them are told to try again later "
-            f"on this host; {COPY_KEYS}"
+            f"{describe_absent(lost)}: requests for the sources and API keys that need them are told to try again "
+            f"later on this host; {COPY_KEYS}"
         )
     return wrong, warnings, _summary(path, settings, organisations)
 
