@@ -435,7 +435,14 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics:
     async def _open(*_: Any, **__: Any) -> None:
         watchdog.patient = True  # a rebuild takes as long as it takes
         with crash_on_error():
-            app.held = await aggregator.open(app.assigned(FACTS))
+            # Faust begins its tasks after this only, and with a rebuild it takes minutes.
+            telling = asyncio.create_task(aggregator.publisher.tell())
+            try:
+                app.held = await aggregator.open(app.assigned(FACTS))
+            finally:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
         watchdog.patient = False
         watchdog.joined = True
 

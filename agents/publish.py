@@ -139,7 +139,7 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             for channel in self._parts:
                 group.create_task(self._publish(channel), name=channel.positions)
-            group.create_task(self._tell_again_and_again(), name="announce")
+            group.create_task(self.tell(), name="announce")
 
     async def _publish(self, channel: Channel) -> None:
         checked_at = float("-inf")
@@ -442,7 +442,8 @@ class Publisher:
             reason="a part of the numbers was lost in Redis and is published again",
         )
 
-    async def _tell_again_and_again(self) -> None:
+    async def tell(self) -> None:
+        """Tells of this worker until cancelled."""
         while True:
             with self._redis_may_fail("announce"):
                 await self.announce()

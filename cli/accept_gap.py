@@ -38,6 +38,7 @@ from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
+from tables.redis_clock import time_ms
 from tables.redis_names import sync_client
 from tables.views import NUMBERS, Fence, fences_of
 
@@ -147,19 +148,20 @@ def _acknowledge(settings: Settings, *, yes: bool) -> int:
 
 def waiting(settings: Settings) -> dict[int, GapSeen]:
     """Partition → where its database stands, of those that a worker has set aside at a gap. Raises StateError."""
+    stored, now_ms = _hash(settings, WORKERS)
     return {
         said.partition: said.gap
-        for said in conditions_of(_hash(settings, WORKERS), int(time.time() * 1000))
+        for said in conditions_of(stored, now_ms)
         if said.partition is not None and said.gap is not None
     }
 
 
-def _hash(settings: Settings, name: str) -> dict[bytes, bytes]:
-    """One of Redis's hashes. Raises StateError."""
+def _hash(settings: Settings, name: str) -> tuple[dict[bytes, bytes], int]:
+    """One of Redis's hashes, and the time by its clock, ms. Raises StateError."""
     try:
         with sync_client(settings.redis, settings.installation, timeout_s=READ_S) as client:
             found: dict[bytes, bytes] = client.hgetall(name)
-            return found
+            return found, time_ms(client.time())
     except (RedisError, OSError) as error:
         raise StateError(
             f"what the workers say can't be read: {redis_words(error, settings.redis)}"
@@ -182,8 +184,8 @@ def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
     topic = inspector.topic_id(FACTS)
     ends = inspector.ends(FACTS, seen)
     histories = InstallationLog(settings.kafka).histories(seen)
-    published = fences_of(_hash(settings, NUMBERS.positions))
-    now_ms = int(time.time() * 1000)
+    stored, now_ms = _hash(settings, NUMBERS.positions)
+    published = fences_of(stored)
     gaps = []
     for partition, stood in seen.items():
         to = continues_at(stood, topic, ends[partition])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import cast
 
 import click
@@ -27,10 +27,12 @@ from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
+from tables.conditions import Condition
 from tables.installation import InstallationLog
 from tables.presence import WORKERS, conditions_of
 from tables.rebuilds import Request, ask
 from tables.redis_client import redis_of, redis_words
+from tables.redis_clock import time_ms
 from tables.views import NUMBERS, SECTIONS, Fence, fences_of
 
 POLL_S = 0.25
@@ -104,10 +106,11 @@ async def _wait(redis: Redis, before: list[dict[int, Fence]], partitions: int, w
                 )
             ]
             presences = cast(dict[bytes, bytes], await redis.hgetall(WORKERS))
-            progress.at(partitions - len(left), _told(left, presences))
+            said = conditions_of(presences, time_ms(await redis.time()))
+            progress.at(partitions - len(left), _told(left, said))
             if not left:
                 break
-            if aside := _set_aside(left, presences):
+            if aside := _set_aside(left, said):
                 raise StateError(
                     f"{number_of(partitions - len(left), 'partition')} rebuilt; {', '.join(map(str, sorted(aside)))} "
                     f"can't be before they are counted again, which they then are by themselves: {aside[min(aside)]}"
@@ -137,22 +140,20 @@ def _rebuilt(before: Fence | None, now: Fence | None) -> bool:
     return now.generation > before.generation and caught_up
 
 
-def _set_aside(left: list[int], presences: Mapping[bytes, bytes]) -> dict[int, str]:
+def _set_aside(left: list[int], conditions: Sequence[Condition]) -> dict[int, str]:
     """Partition → what its worker says, where all that are left are set aside; empty while any other is under way."""
     said = {
         condition.partition: condition.message
-        for condition in conditions_of(presences, int(time.time() * 1000))
+        for condition in conditions
         if condition.code == SET_ASIDE and condition.partition in left
     }
     return {p: said[p] for p in left} if set(left) == said.keys() else {}
 
 
-def _told(left: list[int], presences: Mapping[bytes, bytes]) -> str:
+def _told(left: list[int], conditions: Sequence[Condition]) -> str:
     """How far the partitions are that are left, as their workers say it."""
     said = {
-        condition.partition: condition.progress
-        for condition in conditions_of(presences, int(time.time() * 1000))
-        if condition.progress is not None
+        condition.partition: condition.progress for condition in conditions if condition.progress is not None
     }
     return ", ".join(
         f"{partition}: {said[partition]:.0%}" if partition in said else f"{partition}: waits"

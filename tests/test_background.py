@@ -40,6 +40,7 @@ WITHOUT = {
     "agents/normalize.py:normalize_app._flush": AWAITED,
     "agents/aggregate.py:Aggregator._say_rebuilt": "sets a condition: nothing in it can fail",
     "agents/aggregate.py:Aggregator.check_topic": AWAITED,
+    "agents/aggregate.py:aggregate_app._open": AWAITED,
     "agents/aggregate.py:Aggregator._of_new_gaps": AWAITED,
     "agents/generations.py:generations_at_assignment": AWAITED,
     "agents/publish.py:Publisher.run": "a group: an error in one of them ends all, and with that the process",
