@@ -13,8 +13,16 @@ from app.organisations import Organisations
 from app.settings import Settings
 from app.words import number_of
 from cli.complaints import complaint, complaints
-from cli.config import COPY_KEYS, ConfigFile, ensure_data_folder, load_with_keys, read_file
-from cli.keys import Missing, describe_absent, not_to_be_made
+from cli.config import (
+    COPY_KEYS,
+    SECRET_FILE,
+    ConfigFile,
+    ensure_data_folder,
+    load_with_keys,
+    read_file,
+    stored_secret,
+)
+from cli.keys import ID_FILE, JOINED, Missing, describe_absent, not_to_be_made
 from tables.places import Places, default_geoip, open_places
 
 
@@ -54,6 +62,11 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
     warnings = list(_warnings(settings, organisations))
+    if not wrong and _lacks_secret(settings):
+        warnings.append(
+            f"{settings.data / SECRET_FILE}, the secret of this installation, is not there: no role will start; copy "
+            "it from another host, or from a backup"
+        )
     if lost:
         warnings.append(
             f"{describe_absent(lost)}: requests for the sources and API keys that need them are told to try again "
@@ -73,8 +86,14 @@ def _wrong(settings: Settings) -> Iterator[str]:
         above = next(parent for parent in settings.data.parents if parent.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
+    yield from complaint(lambda: _lacks_secret(settings))
     if settings.geoip:
         yield from complaint(lambda: Places(settings.geoip).close())
+
+
+def _lacks_secret(settings: Settings) -> bool:
+    """Whether this host belongs to an installation and doesn't have its secret."""
+    return any((settings.data / name).exists() for name in (ID_FILE, JOINED)) and not stored_secret(settings)
 
 
 def _warnings(settings: Settings, organisations: Organisations) -> Iterator[str]:

@@ -6,6 +6,7 @@ Rules:
   what it had. There is no secret in it: the file only names them. A data folder that has none refuses to start.
 - A role that uses the settings only may lack secrets of organisations; where it does, its copy is one of its own.
 - A key file that is not there is no fault of the file: what needs it waits, and API processes say so (`keys_missing`).
+- Where the file with the secret is gone, that is the condition `secret_missing` while a process still has it.
 - A refused file is the condition `configuration_refused`. Settings hold until the process ends: `restart_needed` names
   those that have changed.
 """
@@ -29,6 +30,7 @@ from cli import hangup
 from cli.complaints import complaints
 from cli.config import (
     COPY_KEYS,
+    SECRET_FILE,
     ConfigFile,
     config_path,
     load_for_settings,
@@ -71,6 +73,7 @@ class RoleConfiguration:
         self._needs_keys = needs_keys
         self._missing = Missing.LEAVE_OUT
         self._held: dict[Path, bytes] = {}
+        self._is_settled = False
         self.absent: dict[Path, str] = {}
         """Key files that can't be read → why not."""
         self.refusal: str | None = None
@@ -93,6 +96,7 @@ class RoleConfiguration:
         self._missing, self.refusal = found.missing, None
         self.settings, self.organisations = self._begin()
         self._first = self.settings
+        self._is_settled = True
         return found.settings
 
     def _accept(self, path: Path) -> tuple[Settings, Organisations]:
@@ -178,6 +182,7 @@ class RoleConfiguration:
                 "then send SIGHUP",
             )
         self._say_absent(conditions)
+        self._say_secret(conditions)
         if changed := self.changed_settings():
             conditions.set(
                 "restart_needed",
@@ -212,6 +217,17 @@ class RoleConfiguration:
             "keys_missing",
             f"key files that {self._first.config} names can't be used on this host: {describe_absent(self.absent)}. "
             f"Meanwhile {follows}. The way out: {COPY_KEYS}, then send SIGHUP{unless_lost}",
+        )
+
+    def _say_secret(self, conditions: Conditions) -> None:
+        file = self._first.data / SECRET_FILE
+        if self._first.secret or not self._is_settled or file.exists():
+            conditions.clear("secret_missing")
+            return
+        conditions.set(
+            "secret_missing",
+            f"{file} is gone. What runs goes on with the secret that it has read, but no role of this host will start "
+            "again: put a copy back now, from another host or a backup, then send SIGHUP",
         )
 
 

@@ -62,6 +62,26 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
     assert warned()
 
 
+def test_a_secret_that_is_gone_is_told(tmp_path: Path) -> None:
+    data = tmp_path / "var"
+
+    def warned(**settings: str) -> bool:
+        _, warnings, _ = check(environment(data, **settings))
+        return any(
+            line.startswith(f"{data / 'secret'}, the secret of this installation") for line in warnings
+        )
+
+    assert not warned()  # the first start makes it
+    data.mkdir()
+    (data / JOINED).write_text("0123\n")
+    assert warned()
+    assert not warned(secret="x" * 40)
+    (data / "secret").write_text("")
+    assert check(environment(data))[0] == [f"REPORTS_DATA: {data / 'secret'} is empty"]
+    (data / "secret").write_text("x" * 40)
+    assert not warned()
+
+
 def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     wrong, _, _ = check(environment(tmp_path / "file", geoip="/not/there.mmdb"))

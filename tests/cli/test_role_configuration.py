@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.errors import ConfigError
+from app.installation import Identity
 from app.organisations import Organisations
 from app.settings import Settings
 from cli import hangup
+from cli.identity import Identified
 from cli.role_configuration import ACCEPTED, ACCEPTED_SETTINGS, RoleConfiguration
 from cli.supervisor import reports_role
 from tables.conditions import Conditions
@@ -390,3 +392,26 @@ def test_who_has_nothing_to_reload_goes_on(command: str) -> None:
         [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     assert done.stdout == "alive\n"
+
+
+async def test_a_secret_that_is_gone_under_a_running_process(world: World, hangups: None) -> None:
+    """The last moment at which it can be rescued."""
+    world.write(ORG.format(name="Acme"))
+    configuration, conditions = RoleConfiguration(world.environ), Conditions()
+    data = configuration.settings.data
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "secret").write_text("a secret of more than sixteen characters")
+    identity = Identity(id="aa", secret="s", partitions=2, at_ms=1)
+    configuration.settle(Identified(configuration.settings, identity, new=False, home=False))
+    hangup.expect("api")
+    task = asyncio.create_task(configuration.follow(conditions, lambda _: None))
+    await asyncio.sleep(0)
+    assert not conditions.has("secret_missing")
+    (data / "secret").unlink()
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.has("secret_missing"), "the condition")
+    (data / "secret").write_text("a secret of more than sixteen characters")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: not conditions.has("secret_missing"), "its end")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
