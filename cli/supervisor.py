@@ -87,6 +87,8 @@ class Supervisor:
         self.refused: dict[str, str] = {}
         """Roles that refused to start when they were tried last → the line with which they said why."""
         self._last_line: dict[str, str] = {}
+        self._silenced: dict[str, str] = {}
+        """With which a role goes on refusing: it was said often enough."""
         self._say = say
         # A role prints into a pipe; without this its lines would come in blocks.
         self._environ = (dict(os.environ) if environ is None else environ) | {"PYTHONUNBUFFERED": "1"}
@@ -163,6 +165,7 @@ class Supervisor:
             else:
                 refusals = 0
                 self.refused.pop(role.name, None)
+                self._silenced.pop(role.name, None)
             ended = f"{role.name} ended ({_described(status)})"
             if refusals < REFUSALS:
                 wait_s, backoff_s = backoff_s, min(backoff_s * 2, BACKOFF_MAX_S)
@@ -170,10 +173,11 @@ class Supervisor:
             else:
                 wait_s = REFUSED_S
                 if refusals == REFUSALS:
+                    self._silenced[role.name] = self._last_line.get(role.name, "")
                     self._say(
                         "reports",
                         f"{ended} each time, for the reason above: it is tried again every {wait_s:g} s and on "
-                        "SIGHUP, and all else goes on",
+                        "SIGHUP, without a word while the reason is the same, and all else goes on",
                     )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -225,14 +229,17 @@ class Supervisor:
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > LINE_MAX_BYTES:
                     lines, rest = [*lines, rest], b""
-                for line in [_plain(line) for line in lines]:
-                    self._last_line[name] = line
-                    self._say(name, line)
+                for line in lines:
+                    self._hear(name, _plain(line))
             if rest:
-                self._last_line[name] = _plain(rest)
-                self._say(name, _plain(rest))
+                self._hear(name, _plain(rest))
         finally:
             transport.close()
+
+    def _hear(self, name: str, line: str) -> None:
+        self._last_line[name] = line
+        if line != self._silenced.get(name):
+            self._say(name, line)
 
     async def _stop_in_order(self) -> None:
         deadline = time.monotonic() + self._stop_timeout_s

@@ -125,24 +125,25 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
 ) -> None:
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.02)
     monkeypatch.setattr(module, "REFUSED_S", 0.3)
-    cured = tmp_path / "cured"
-    script = f"test -e {cured} && {{ echo counting; {SLEEPER}; }}; echo restore that secret >&2; exit 3"
+    cured, tries = tmp_path / "cured", tmp_path / "tries"
+    script = f"echo >> {tries}; test -e {cured} && {{ echo counting; {SLEEPER}; }}; echo restore that secret >&2; exit 3"
     heard = Heard()
     roles = [shell("api", "api", SLEEPER), shell("bad", "worker", script)]
     async with running(roles, heard) as (supervisor, _):
         await until(lambda: len(heard.of("bad")) == 3, "three refusals")
         await until(lambda: supervisor.refused == {"bad": "restore that secret"}, "who asks is told")
         began = time.monotonic()
-        await until(lambda: len(heard.of("bad")) == 6, "three more")
+        await until(lambda: len(tries.read_text()) >= 6, "three more")
         assert time.monotonic() - began > 0.6
         cured.touch()
         await until(lambda: heard.of("bad")[-1] == "counting", "its life")
+        assert heard.of("bad") == [*["restore that secret"] * 3, "counting"], "three times are enough"
         assert "api" in supervisor.processes
     assert heard.of("reports") == [
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3) each time, for the reason above: it is tried again every 0.3 s and on "
-        "SIGHUP, and all else goes on",
+        "SIGHUP, without a word while the reason is the same, and all else goes on",
     ]
 
 

@@ -34,7 +34,7 @@ export function Workers({ workers, zone }: { workers: Worker[] | null; zone: str
 function State({ row, zone }: { row: Worker; zone: string }) {
   return row.alive
     ? <span class="light live"><i class="dot" aria-hidden="true" />Works</span>
-    : <span class="light offline"><i class="dot" aria-hidden="true" />Silent since {moment(row.at, zone, true)}</span>;
+    : <><span class="light offline"><i class="dot" aria-hidden="true" />Silent</span><small class="quiet"><br />since {moment(row.at, zone, true)}</small></>;
 }
 
 function Held({ row }: { row: Worker }) {
