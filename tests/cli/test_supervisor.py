@@ -126,7 +126,8 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
     monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.02)
     monkeypatch.setattr(module, "REFUSED_S", 0.3)
     cured, tries = tmp_path / "cured", tmp_path / "tries"
-    script = f"echo >> {tries}; test -e {cured} && {{ echo counting; {SLEEPER}; }}; echo restore that secret >&2; exit 3"
+    cure = f"test -e {cured} && {{ echo counting; {SLEEPER}; }}"
+    script = f"echo >> {tries}; {cure}; echo restore that secret >&2; exit 3"
     heard = Heard()
     roles = [shell("api", "api", SLEEPER), shell("bad", "worker", script)]
     async with running(roles, heard) as (supervisor, _):
