@@ -102,7 +102,8 @@ class PersonalLinks:
         self._conditions.set(
             CODE,
             "nearly every link of these campaigns was clicked by one recipient only, so the links seem to be "
-            f"personal: {said}{more}. What is counted stays as it is, and it ends a day after a campaign's last click",
+            f"personal: {said}{more}. What is counted stays as it is; "
+            "this condition ends a day after a campaign's last click",
         )
 
 

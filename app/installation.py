@@ -15,7 +15,7 @@ Rules:
   `LostSeen` says that an operator knows of all that stand before it.
 - Where the topic was deleted, the `Identity` says that it was made again (`again_ms`): what stood there of gaps and of
   lost webhooks is gone, and only the databases that have noted it still know. `LostSeen` acknowledges that too.
-- `MadeAgain` says the same later: a host knows the installation by another id, so that the one that made the topic
+- `TopicRecreated` says the same later: a host knows the installation by another id, so that the one that made the topic
   again knew none.
 - A record that can't be read is of a newer version: it is skipped, and never the first one.
 - JSON, so that an operator can read the topic with any Kafka tool.
@@ -51,7 +51,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     format: int = FORMAT
 
 
-class MadeAgain(msgspec.Struct, frozen=True, kw_only=True, tag="made_again"):
+class TopicRecreated(msgspec.Struct, frozen=True, kw_only=True, tag="topic_recreated"):
     before: str
     """The id that the installation had before the topic was deleted."""
     at_ms: int
@@ -252,7 +252,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         return reached.topic == topic and reached.position >= start and not lost_end
 
 
-Record = Identity | MadeAgain | Topics | Generation | Gap | LostWebhooks | LostSeen
+Record = Identity | TopicRecreated | Topics | Generation | Gap | LostWebhooks | LostSeen
 
 encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -294,7 +294,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
                 identity, again_ms = record, record.again_ms
                 # What was noted of topic `webhooks` is gone with the rest.
                 webhooks_from_ms = again_ms or 0
-        elif isinstance(record, MadeAgain):
+        elif isinstance(record, TopicRecreated):
             if record.before not in before:
                 before.add(record.before)
                 again_ms = record.at_ms

@@ -31,7 +31,7 @@ import msgspec
 
 from app.errors import ConfigError, StateError, TryLater
 from app.identity import REFUSALS, Databases, Decision, Evidence, Host, decide
-from app.installation import Identity, Installation, MadeAgain, Topics
+from app.installation import Identity, Installation, TopicRecreated, Topics
 from app.keys import secret_fingerprint
 from app.settings import PREFIX, Settings
 from app.times import utc_text
@@ -135,7 +135,7 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
             before,
             INSTALLATION,
         )
-        topic.append(MadeAgain(before=before, at_ms=time.time_ns() // 1_000_000))
+        topic.append(TopicRecreated(before=before, at_ms=time.time_ns() // 1_000_000))
     _remember(settings.data, identity.id, home=home)
     ensure_topics(settings)
     if (home or new) and installation.topics is None:

@@ -139,7 +139,7 @@ def _renormalize(
     _wait_for_normalize(reader, wait_s)
     lost: Lost = {}
     if asked.from_ms < whole_from_ms:
-        lost = _from_facts(settings, reader, writer, asked, whole_from_ms)
+        lost = _from_facts(settings, reader, writer, asked, whole_from_ms, whole=whole)
     click.echo(f"{number_of(sent, 'webhook')} read again: counted when `reports lag` shows no lag", err=True)
     for (org, campaign), count in sorted(lost.items()):
         click.echo(f"lost: {number_of(count, 'fact')} of {org}, campaign {campaign}")
@@ -224,7 +224,13 @@ def _wait_for_normalize(reader: LogReader, wait_s: float) -> None:
 
 
 def _from_facts(
-    settings: Settings, reader: LogReader, writer: LogWriter, asked: Asked, whole_from_ms: int
+    settings: Settings,
+    reader: LogReader,
+    writer: LogWriter,
+    asked: Asked,
+    whole_from_ms: int,
+    *,
+    whole: bool,
 ) -> Lost:
     """Keys anew what can be, and gives the rest."""
     until_ms = whole_from_ms if asked.until_ms is None else min(asked.until_ms, whole_from_ms)
@@ -235,6 +241,9 @@ def _from_facts(
         click.echo(f"topic {FACTS} doesn't tell sources: run this without --source to look there", err=True)
         return {}
     stretches = reader.whole(FACTS, settings.partitions)
+    if not whole:
+        # Facts are stored after their webhooks.
+        stretches = reader.since(FACTS, stretches, asked.from_ms - CLOCKS_MS)
     with Progress("records of facts", sum(s.end - s.begin for s in stretches.values())) as progress:
         found = key_anew(
             reader.read(FACTS, stretches), settings, asked.org, asked.from_ms, until_ms, writer, progress

@@ -153,6 +153,7 @@ class Supervisor:
             if time.monotonic() - began >= BACKOFF_RESET_S:
                 backoff_s = BACKOFF_FIRST_S
                 refusals = 0
+                self._silenced.pop(role.name, None)
                 proven = True
             if status == CONFIG_STATUS and not proven:
                 self._say("reports", f"{role.name} can't run with this configuration: ending all")

@@ -12,8 +12,8 @@ from app.installation import (
     Identity,
     LostSeen,
     LostWebhooks,
-    MadeAgain,
     Record,
+    TopicRecreated,
     Topics,
     again_words,
     encode,
@@ -132,14 +132,14 @@ def gap(before: str, position: int, topic: str, to: int, *, partition: int = 0, 
 
 def test_a_host_that_knows_another_id_says_so_once() -> None:
     first = encode(Identity(id="b", secret="s", partitions=2, at_ms=5))
-    said = encode(MadeAgain(before="a", at_ms=7))
+    said = encode(TopicRecreated(before="a", at_ms=7))
     found = installation_of(enumerate([first, said]))
     assert found is not None
     assert (found.identity.id, found.again_ms, found.webhooks_from_ms) == ("b", 7, 7)
-    seen = [first, said, encode(LostSeen(at_ms=8)), encode(MadeAgain(before="a", at_ms=9))]
+    seen = [first, said, encode(LostSeen(at_ms=8)), encode(TopicRecreated(before="a", at_ms=9))]
     assert (found := installation_of(enumerate(seen))) is not None
     assert found.again_ms is None
-    other = installation_of(enumerate([*seen, encode(MadeAgain(before="c", at_ms=10))]))
+    other = installation_of(enumerate([*seen, encode(TopicRecreated(before="c", at_ms=10))]))
     assert other is not None
     assert other.again_ms == 10
 

@@ -259,9 +259,8 @@ async def test_what_an_export_could_not_read_is_said(api: Reading) -> None:
     await flip(api)
     said = api.process.partitions.faults.said
     async with asyncio.timeout(20):
-        while (
-            not said()
-        ):  # one that begins in the tick of the clock in which the file changed doesn't know it
+        # One that begins in the tick of the clock in which the file changed doesn't know it.
+        while not said():
             with contextlib.suppress(httpx.HTTPError):  # it breaks off where it had begun
                 await api.api.get("/api/v1/campaigns/spring/exports/recipients.csv", "acme-read")
     assert list(said()) == [1]
