@@ -77,8 +77,8 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
         ? <Notice>Nothing verifies what comes here (<code>insecure</code>): anybody who knows the address can add events.</Notice>
         : <p class="quiet small">Verified by {source.verification.map((name) => VERIFIED[name] ?? name).join(" and ")}.</p>}
       {source.key_missing && (
-        <Notice>A key of this source is missing on the server that answered. What it can't verify is told to come again,
-          so nothing is lost for now; Operations says which file it is and what to do.</Notice>
+        <Notice>A key of this source is missing on the server that answered. Webhooks that it can't verify are answered “try
+          again later”, so nothing is lost for now. Operations says which file it is and what to do.</Notice>
       )}
       {source.silent && (
         <Notice>Nothing has come for {duration(source.silent_for_ms)}; usually at most {duration(source.allowed_silence_ms)} pass. Look at the
