@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,7 +42,6 @@ from api.context import Context
 from api.errors import HANDLERS, SECURITY_HEADERS
 from api.metrics import Metrics
 from api.paths import SegmentPaths
-from app.experiment import warm_up
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 
@@ -94,10 +92,6 @@ def create_app(context: Context) -> Starlette:
 def _lifespan(context: Context) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        warm_up()  # before anything runs beside it: no thread may meet it in the middle of an import
-        # What is loaded stays: going through it again and again would stop all requests for nothing.
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
         context.lag.start()
         context.shares.start()
         await context.hub.start()

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from cryptography.x509 import load_pem_x509_certificate
 
 from api.outgoing import RETRY_AFTER_S, Outgoing
 from app.errors import TryLater
+from app.esps.sns import read_certificate
 
 MAX_KEPT: Final = 64
 """Amazon has one for each region, and a new one a year."""
@@ -104,9 +104,8 @@ def _away() -> TryLater:
 
 
 def _read(pem: bytes) -> Kept | None:
-    try:
-        certificate = load_pem_x509_certificate(pem)
-    except ValueError:
+    certificate = read_certificate(pem)
+    if certificate is None:
         return None
     return Kept(
         pem, certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()

@@ -232,11 +232,15 @@ class Producer:
         self._closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await asyncio.to_thread(self._serving.stop, 2 * _POLL_S + 1)
-        self._client.purge()
-        self._client.flush(0.5)
+        await asyncio.to_thread(self._end)
         self._settle()
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(self._later())
         self._waiting.clear()
+
+    def _end(self) -> None:
+        self._serving.stop(2 * _POLL_S + 1)
+        self._client.purge()
+        self._client.flush(0.5)
+        self._client.close()  # else its threads live until Python finds it

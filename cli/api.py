@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -207,6 +208,9 @@ async def serve(configuration: RoleConfiguration, sock: socket.socket) -> None:
             watch = Watch(context, f"{socket.gethostname()}:{port}")
             context.beside = beside(context, configuration, clock, watch)
             app = create_app(context)
+            # What is loaded stays: going through it again and again would stop all requests for nothing.
+            gc.freeze()
+            gc.set_threshold(50_000, 50, 100)
             async with app.router.lifespan_context(app):
                 server.context = context
                 gate.open(app)

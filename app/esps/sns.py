@@ -26,7 +26,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, InvalidVersion, load_pem_x509_certificate
 
 from app.errors import ConfigError, RejectRequest
 from app.esps.credentials import check_authorization
@@ -148,11 +148,22 @@ def _text_to_sign(envelope: Envelope, names: tuple[str, ...]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _public_key(pem: bytes) -> rsa.RSAPublicKey | None:
+    certificate = read_certificate(pem)
+    if certificate is None:
+        return None
     try:
-        key = load_pem_x509_certificate(pem).public_key()
+        key = certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
     return key if isinstance(key, rsa.RSAPublicKey) else None
+
+
+def read_certificate(pem: bytes) -> Certificate | None:
+    """None for anything that is no certificate."""
+    try:
+        return load_pem_x509_certificate(pem)
+    except (ValueError, TypeError, InvalidVersion, UnsupportedAlgorithm):
+        return None
 
 
 def check(source: Source) -> None:

@@ -21,6 +21,7 @@ from api.metrics import Metrics
 from api.producer import Producer
 from api.share_log import ShareLog
 from app import contribution as c
+from app.experiment import warm_up
 from app.keys import campaign_key
 from app.organisations import ApiKey, Organisation, Organisations
 from app.settings import Settings
@@ -231,6 +232,7 @@ async def serving(
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """An API whose Redis is at the URL. Kafka isn't there unless told where; `producer`: in place of the real one."""
+    warm_up()  # as in the process: no thread may meet it in the middle of an import
     redis = redis_client(redis_url)
     views = ViewReader(redis, PARTITIONS)
     metrics = Metrics()

@@ -104,7 +104,9 @@ async def test_a_long_answer_is_not_read(amazon: Amazon, certificates: Certifica
         await certificates.get(CERTIFICATE_URL)
 
 
-@pytest.mark.parametrize("answer", [b"", b"no certificate", b"\xff" * 100, Signer().private_pem()])
+@pytest.mark.parametrize(
+    "answer", [b"", b"no certificate", b"\xff" * 100, Signer().private_pem(), Signer().pem_of_version(54)]
+)
 async def test_what_is_no_certificate_is_not_kept(
     amazon: Amazon, certificates: Certificates, answer: bytes
 ) -> None:

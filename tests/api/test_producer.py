@@ -107,6 +107,26 @@ async def test_a_client_that_failed_for_good_is_replaced(kafka: str) -> None:
     assert {value for _, value, _ in stored(kafka, WEBHOOKS, WEBHOOKS_PARTITIONS)} == {b"before", b"after"}
 
 
+def kafka_threads() -> int:
+    """How many threads of librdkafka's this process has."""
+    found = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += (task / "comm").read_text().startswith("rdk:")
+    return found
+
+
+async def test_a_closed_client_leaves_no_thread() -> None:
+    before = kafka_threads()
+    sender = Producer("127.0.0.1:1", max_message_bytes=1_000_000)
+    assert kafka_threads() > before
+    await sender.close()
+    async with asyncio.timeout(10):
+        while kafka_threads() > before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert sender is not None, "nothing but its close has ended them"
+
+
 async def test_a_frozen_broker_costs_two_seconds_and_is_found_again(tmp_path: Path) -> None:
     server = own_kafka.start(Settings(data=tmp_path), print)
     assert server.process is not None

@@ -53,6 +53,12 @@ class Signer:
         )
         self.pem = certificate.public_bytes(Encoding.PEM)
 
+    def pem_of_version(self, version: int) -> bytes:
+        """The certificate with a version of X.509 that there isn't; `version` as in its file, 2 is X.509v3."""
+        der = x509.load_pem_x509_certificate(self.pem).public_bytes(Encoding.DER)
+        changed = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01%c" % version, 1)
+        return b"-----BEGIN CERTIFICATE-----\n" + b64encode(changed) + b"\n-----END CERTIFICATE-----\n"
+
     def private_pem(self) -> bytes:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

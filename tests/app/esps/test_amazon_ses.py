@@ -112,7 +112,9 @@ def test_the_headers_agree_with_what_is_signed() -> None:
     assert not refused(SIGNED, {key: value for key, value in good.items() if key != sns.TOPIC})
 
 
-@pytest.mark.parametrize("pem", [b"", b"none", b"\xff" * 20_000, SIGNER.pem[:-100], Signer().pem])
+@pytest.mark.parametrize(
+    "pem", [b"", b"none", b"\xff" * 20_000, SIGNER.pem[:-100], SIGNER.pem_of_version(54), Signer().pem]
+)
 def test_without_amazon_s_certificate_nothing_is_accepted(pem: bytes) -> None:
     assert refused(SIGNED, wire(SIGNED, pem))
 
