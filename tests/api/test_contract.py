@@ -232,14 +232,22 @@ async def test_row_01_a_valid_signature(redis_db: str, kafka: str) -> None:
         return sum(high - low for low, high in pairs)
 
     async with running(redis_db, kafka=kafka) as api:
+        # A topic that is a moment old may take longer for its first record than an answer may: its sender asks again.
+        while (
+            await post(api, "generic", locks.request("generic", first_sample("generic")))
+        ).status_code == 503:
+            pass
+        before = await asyncio.to_thread(count)
         for number, esp in enumerate(sorted(ESPS)):
             found = locks.request(esp, first_sample(esp))
             answer = await post(api, esp, found)
             assert (answer.status_code, answer.content) == (200, b""), esp
-            assert await asyncio.to_thread(count) == number + 1, f"{esp}: stored before it was answered"
+            assert await asyncio.to_thread(count) == before + number + 1, (
+                f"{esp}: stored before it was answered"
+            )
     reader.close()
     kept = [webhook_of(value, found) for _, value, found in stored(kafka, WEBHOOKS, WEBHOOKS_PARTITIONS)]
-    assert sorted(webhook.esp for webhook in kept) == sorted(ESPS)
+    assert sorted(webhook.esp for webhook in kept) == sorted([*ESPS, *["generic"] * before])
     assert not [
         name for webhook in kept for name, _ in webhook.headers if "auth" in name or "signature" in name
     ]

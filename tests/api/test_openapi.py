@@ -168,7 +168,7 @@ async def test_answers_have_their_shapes_and_nothing_else(redis_db: str, kafka: 
         assert asked > 30
 
 
-EXAMPLES = 12
+EXAMPLES = 6
 MANY_EXAMPLES = 300
 
 
