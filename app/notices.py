@@ -1,8 +1,9 @@
 """What a report says for good about its own numbers: a part of the log was lost, and an operator has accepted that.
 
-A note is what a partition publishes; a notice is what readers see. There is one for each gap (`app.installation.Gap`)
-of each partition in which the campaign had events at that time; one for each by which a partition lost what had been
-counted, in all campaigns of that time; and one for all webhooks that were found lost together.
+A note is what a partition publishes; a notice is what readers see. There is a note for each gap
+(`app.installation.Gap`) of each partition in which the campaign had events at that time, and for each by which a
+partition lost what had been counted, in all campaigns of that time. Notes of one kind that were accepted together are
+one notice, and so are all webhooks that were found lost together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _RECREATED: Final = "recreated"
 _GIVEN_UP: Final = "given up"
 
 
+TOGETHER_MS: Final = 10 * 60 * 1000
+"""What is accepted within so short a time of each other is told in one notice."""
+
+
 class Note(msgspec.Struct, frozen=True, array_like=True):
     at_ms: int
     """When the gap was accepted."""
@@ -37,6 +42,9 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     """The partition of topic `webhooks` that it concerns; None: it is one of `facts`."""
     partition: int = -1
     """Of the gap, where that is another one than the publisher's."""
+
+
+_PartitionNote = tuple[int, Note]
 
 
 def note_of(gap: Gap, *, crossed: bool = True) -> Note:
@@ -64,7 +72,9 @@ def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
             own.add((note.partition if note.partition >= 0 else partition, note))
         else:  # every partition of `facts` says it
             together.setdefault(note.at_ms, {})[note.webhooks] = note
-    found = [(note.at_ms, partition, GAP, _message(partition, note)) for partition, note in own]
+    found = [
+        (max(note.at_ms for _, note in group), min(group)[0], GAP, _message(group)) for group in _grouped(own)
+    ]
     found += [
         (at_ms, min(lost), LOST, _lost_message(at_ms, list(lost.values())))
         for at_ms, lost in together.items()
@@ -73,6 +83,18 @@ def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
         Notice(code=code, message=message, at=utc_text(at_ms) or "", partition=partition)
         for at_ms, partition, code, message in sorted(found)
     ]
+
+
+def _grouped(notes: Iterable[_PartitionNote]) -> list[list[_PartitionNote]]:
+    """What happened to several partitions at once, and was accepted together, is one thing to a reader."""
+    groups: dict[str, list[list[_PartitionNote]]] = {}
+    for found in sorted(notes, key=lambda found: (found[1].at_ms, found[0])):
+        of_kind = groups.setdefault(found[1].kind, [])
+        if of_kind and found[1].at_ms - of_kind[-1][-1][1].at_ms <= TOGETHER_MS:
+            of_kind[-1].append(found)
+        else:
+            of_kind.append([found])
+    return [group for of_kind in groups.values() for group in of_kind]
 
 
 def _lost_message(at_ms: int, lost: Sequence[Note]) -> str:
@@ -86,25 +108,29 @@ def _lost_message(at_ms: int, lost: Sequence[Note]) -> str:
     )
 
 
-def _message(partition: int, note: Note) -> str:
-    before = utc_text(note.before_ms if note.before_ms is not None else note.at_ms)
-    if note.kind == _GIVEN_UP:
+def _message(group: Sequence[_PartitionNote]) -> str:
+    """Of notes of one kind."""
+    kind = group[0][1].kind
+    before = utc_text(max(note.at_ms if note.before_ms is None else note.before_ms for _, note in group))
+    numbers = sorted({partition for partition, _ in group})
+    where = f"partition{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    if kind == _GIVEN_UP:
         return (
-            f"events from before {before} that had been counted may be missing (partition {partition}): an operator "
-            "gave up the database that had them"
+            f"events from before {before} that had been counted may be missing ({where}): an operator gave up the "
+            f"database{'s' if len(numbers) > 1 else ''} that had them"
         )
-    records = number_of(note.lost or 0, "record")
-    if note.kind == _TRIMMED:
+    records = number_of(sum(note.lost for _, note in group), "record")
+    if kind == _TRIMMED:
         return (
-            f"{records} of the event log (partition {partition}) were lost before they were counted: events from "
-            f"before {before} may be missing"
+            f"{records} of the event log ({where}) were lost before they were counted: events from before {before} "
+            "may be missing"
         )
-    if note.kind == _ENDED:
+    if kind == _ENDED:
         return (
-            f"the event log (partition {partition}) lost its last {records} after they were counted: the numbers "
-            "are right, but would lack these if they were counted again from the log"
+            f"the event log ({where}) lost its last {records} after they were counted: the numbers are right, but "
+            "would lack these if they were counted again from the log"
         )
     return (
-        f"the event log (partition {partition}) was recreated: events from before {before} may be missing that were "
-        "not counted by then"
+        f"the event log ({where}) was recreated: events from before {before} may be missing that were not counted by "
+        "then"
     )

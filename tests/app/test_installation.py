@@ -21,7 +21,7 @@ from app.installation import (
     histories_of,
     installation_of,
 )
-from app.notices import note_of, notices
+from app.notices import TOGETHER_MS, Note, note_of, notices
 
 
 def identity(word: str) -> Identity:
@@ -183,3 +183,24 @@ def test_a_log_that_lost_its_end_is_not_whole() -> None:
     assert found.cross("a", 10, 1, known=(2,)) == ("a", 10, ())
     assert "the numbers are right" in notices([(0, note_of(lost))])[0]["message"]
     assert "may be missing" in notices([(0, note_of(lost, crossed=False))])[0]["message"]
+
+
+def test_what_several_partitions_lost_together_is_one_notice() -> None:
+    def trimmed(lost: int, at_ms: int, before_ms: int | None = None) -> Note:
+        return Note(at_ms, "trimmed", lost, before_ms)
+
+    found = notices(
+        [
+            (3, trimmed(2, 1_000_000, 900_000)),
+            (1, trimmed(5, 1_030_000)),
+            (2, trimmed(1, 1_030_000 + TOGETHER_MS + 1)),
+            (1, Note(1_000_000, "recreated", 0, None)),
+        ]
+    )
+    said = [(one["partition"], one["message"].partition(" were")[0].partition(" was")[0]) for one in found]
+    assert said == [
+        (1, "the event log (partition 1)"),
+        (1, "7 records of the event log (partitions 1, 3)"),
+        (2, "1 record of the event log (partition 2)"),
+    ]
+    assert "before 1970-01-01T00:17:10" in found[1]["message"], "the latest: what is lost is older"
