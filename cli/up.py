@@ -161,7 +161,11 @@ async def _greet(settings: Settings, teller: Teller, supervisor: Supervisor, tra
             awaited.remove(server)
         if time.monotonic() > remind_at:
             what = " and ".join(awaited) or "the API to be ready"
-            reasons = [f"{role} is refused: {line}" for role, line in supervisor.refused.items()]
+            # One that is being tried again may have what it lacked.
+            refused = {
+                role: line for role, line in supervisor.refused.items() if role not in supervisor.processes
+            }
+            reasons = [f"{role} is refused: {line}" for role, line in refused.items()]
             teller.say("reports", f"still waiting for {what}: {'; '.join([problem, *reasons])}")
             remind_at += REMIND_S
         await asyncio.sleep(POLL_S)

@@ -112,6 +112,8 @@ async def test_who_waits_is_told_why(
     settings = Settings(http="127.0.0.1:9", data=tmp_path, kafka="k:1", redis="redis://r:1/0")
     supervisor = Supervisor([], lambda name, line: None)
     supervisor.refused["normalize"] = "this host has no secret"
+    supervisor.refused["aggregate"] = "it had none either"
+    supervisor.processes["aggregate"] = None  # type: ignore[assignment]  # it is being tried again
     greeter = asyncio.create_task(up._greet(settings, up.Teller(), supervisor, False))
     said = ""
     async with asyncio.timeout(10):
@@ -122,6 +124,7 @@ async def test_who_waits_is_told_why(
     await asyncio.gather(greeter, return_exceptions=True)
     for part in ("nothing answers at 127.0.0.1:9", "normalize is refused: this host has no secret"):
         assert part in said
+    assert "aggregate" not in said
 
 
 def test_a_second_one_is_told_of_the_first_and_not_of_its_port(
