@@ -35,7 +35,7 @@ from app.words import number_of
 
 FORMAT: int = 1
 LATE_MS: int = 24 * 60 * 60 * 1000
-"""A campaign that appears so long after webhooks were lost may have lost its beginning with them."""
+"""A campaign that appears so long after facts or webhooks were lost may have lost its beginning with them."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
@@ -162,8 +162,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
 
     @property
     def concerns_all(self) -> bool:
-        """Whether the databases of all partitions note it."""
-        return self.counted
+        """Whether the databases of all partitions note it. Where the log lost its end, the one that goes on has all."""
+        return self.counted or not self.lost_end
 
     @property
     def lost_end(self) -> bool:
@@ -217,7 +217,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     recorded: str = ""
     """The topic that the installation's numbers come from, as it was recorded last."""
     elsewhere: tuple[NumberedGap, ...] = ()
-    """Only noted: gaps of other partitions by which numbers were lost that readers saw, and lost webhooks."""
+    """Only noted: gaps of other partitions, and lost webhooks."""
 
     def origin(self, topic: str) -> str:
         """The first of the topics, each recreated as the next, that led to this one.
@@ -349,7 +349,7 @@ def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
         elif isinstance(record, Generation | Gap | LostWebhooks):
             given = generation_at(offset, record.above)
             is_everybodys = not isinstance(record, Generation) and record.concerns_all
-            for partition in range(partitions) if is_everybodys else (record.partition,):
+            for partition in {record.partition, *(range(partitions) if is_everybodys else ())}:
                 generations[partition] = max(generations.get(partition, 0), given)
     return generations
 
@@ -388,7 +388,7 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             recreated_from=before,
             recorded=recorded,
             elsewhere=(
-                *(one for one in gaps if one.gap.counted and one.gap.partition != partition),
+                *(one for one in gaps if one.gap.concerns_all and one.gap.partition != partition),
                 *(NumberedGap(offset, one.gap(partition)) for offset, one in lost),
             ),
         )

@@ -1,9 +1,8 @@
 """What a report says for good about its own numbers: a part of the log was lost, and an operator has accepted that.
 
-A note is what a partition publishes; a notice is what readers see. There is a note for each gap
-(`app.installation.Gap`) of each partition in which the campaign had events at that time, and for each by which a
-partition lost what had been counted, in all campaigns of that time. Notes of one kind that were accepted together are
-one notice, and so are all webhooks that were found lost together.
+A note is what a partition publishes; a notice is what readers see. Each partition publishes a note for each gap
+(`app.installation.Gap`) that may have taken events of a campaign (`tables.gaps`). Notes of one kind that were accepted
+together are one notice, and so are all webhooks that were found lost together.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     webhooks: int | None = None
     """The partition of topic `webhooks` that it concerns; None: it is one of `facts`."""
     partition: int = -1
-    """Of the gap, where that is another one than the publisher's."""
+    """Of the gap; below 0: the publisher's."""
 
 
 _PartitionNote = tuple[int, Note]
@@ -52,15 +51,14 @@ def note_of(gap: Gap, *, crossed: bool = True) -> Note:
     lost = gap.webhooks
     if lost is not None:
         return Note(lost.at_ms, LOST, lost.lost or 0, lost.before_ms, lost.partition)
-    if gap.counted:
-        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms, partition=gap.partition)
-    if gap.recreated:
-        return Note(gap.at_ms, _RECREATED, 0, gap.before_ms)
-    if gap.lost_end and not crossed:
-        return Note(gap.at_ms, _GIVEN_UP, 0, gap.before_ms)
-    if gap.to < gap.position:
-        return Note(gap.at_ms, _ENDED, gap.position - gap.to, gap.before_ms)
-    return Note(gap.at_ms, _TRIMMED, gap.to - gap.position, gap.before_ms)
+    kind, records = _TRIMMED, gap.to - gap.position
+    if gap.counted or (gap.lost_end and not crossed):
+        kind, records = _GIVEN_UP, 0
+    elif gap.recreated:
+        kind, records = _RECREATED, 0
+    elif gap.lost_end:
+        kind, records = _ENDED, gap.position - gap.to
+    return Note(gap.at_ms, kind, records, gap.before_ms, partition=gap.partition)
 
 
 def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
@@ -69,7 +67,8 @@ def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
     together: dict[int, dict[int, Note]] = {}
     for partition, note in notes:
         if note.webhooks is None:
-            own.add((note.partition if note.partition >= 0 else partition, note))
+            of = note.partition if note.partition >= 0 else partition
+            own.add((of, msgspec.structs.replace(note, partition=of)))
         else:  # every partition of `facts` says it
             together.setdefault(note.at_ms, {})[note.webhooks] = note
     found = [

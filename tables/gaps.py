@@ -6,9 +6,9 @@ Rules:
   readers take the new numbers whatever the offsets say.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
-  in records from before the gap was accepted (`open_gaps`). So is a gap of another partition whose facts readers saw:
-  the database that crossed it may not know the campaigns. One of lost webhooks is noted
-  and never crossed; it may have taken the beginning of what appears within a day (`app.installation.LATE_MS`).
+  within a day after it was accepted (`open_at`), since their beginning may be what was lost.
+- So is a gap of another partition: the database that crossed it doesn't know a campaign that lost all it had there. And
+  one of lost webhooks, which is never crossed.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class Gaps:
         return [
             number
             for number, gap in self._known.items()
-            # What was accepted before is read again from stored webhooks perhaps: its beginning may lie before them.
-            if accepted_ms < gap.at_ms + (LATE_MS if gap.webhooks is not None else 0)
+            if accepted_ms < gap.at_ms + LATE_MS
             or (gap.webhooks is None and gap.partition == self._partition and position < gap.end)
         ]
 

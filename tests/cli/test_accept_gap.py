@@ -114,11 +114,17 @@ async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -
         await published(world, 10 + 5 + 2)
         assert len(await notices(world)) == 1
         assert "3 records of the event log (partition 0) were lost" in (await notices(world))[0]
-        # One that begins later has lost nothing. What is older is read again: its beginning may be too old for that.
-        world.fill(begin=10, campaign="autumn", accepted_ms=time.time_ns() // 1_000_000 + 60_000)
+        await noted_everywhere(worker, 1)
+        # One that begins a day later has lost nothing, and one that appears before that may have lost its beginning.
+        now_ms = time.time_ns() // 1_000_000
+        world.fill(begin=10, campaign="autumn", accepted_ms=now_ms + LATE_MS + 60_000)
+        await worker.settle()
+        world.fill(begin=10, campaign="summer", accepted_ms=now_ms + 60_000)
         await worker.settle()
         await published(world, 10, "autumn")
         assert await notices(world, "autumn") == []
+        await published(world, 10, "summer")
+        assert await notices(world, "summer") == await notices(world)
         world.fill(begin=20, campaign="winter")
         await worker.settle()
         await published(world, 10, "winter")
@@ -333,6 +339,24 @@ async def test_lost_webhooks_are_noted_in_every_report(world: World) -> None:
         assert said in await notices(world)
 
 
+async def noted_everywhere(worker: Worker, count: int) -> None:
+    """Waits until the databases of all partitions have noted so many gaps."""
+
+    def everywhere() -> bool:
+        databases = worker.aggregator.databases
+        return len(databases) == worker.world.partitions and all(
+            len(database._gaps._known) == count for database in databases.values()
+        )
+
+    for _ in range(400):
+        worker.aggregator._gaps_at = 0.0
+        await worker.settle()
+        if everywhere():
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError("not all partitions have noted it")
+
+
 async def noted(worker: Worker, count: int) -> None:
     """Waits until readers see so many notices, while the worker goes on."""
     for _ in range(400):
@@ -418,3 +442,22 @@ def _declined(*_: object, **__: object) -> None:
     import click
 
     raise click.Abort
+
+
+async def test_a_campaign_that_lost_all_it_had_in_a_partition(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of it is in the database that crosses the gap: the other partition's says it, whoever counts on there."""
+    await counted(world)
+    world.produce(0, *(record(number, 0, "summer") for number in range(5)))
+    world.produce(1, *(record(number, 1, "summer") for number in range(5)))
+    world.trim(0, 10)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert await accept(worker, "0", "--yes") == 0
+        assert "5 records" in capsys.readouterr().out
+        await noted_everywhere(worker, 1)
+        await published(world, 5, "summer")
+        (said,) = await notices(world, "summer")
+        assert "5 records of the event log (partition 0) were lost" in said
+        assert await notices(world) == [said]
