@@ -106,11 +106,12 @@ def command(
             "Erasures and names of campaigns are in topic facts only, and webhooks bring erased people back: erase "
             "them again (`reports erase`), and name the campaigns again."
         )
-    click.echo(
-        "All campaigns of that time say so in their reports from then on, for good."
-        if counted
-        else "Campaigns with events in these partitions say so in their reports from then on, for good."
+    concerned = (
+        "All campaigns, and those that appear within a day,"
+        if any(gap.concerns_all for gap in gaps)
+        else "Campaigns with events in these partitions"
     )
+    click.echo(f"{concerned} say so in their reports from then on, for good.")
     if not yes:
         click.confirm("Go on without these records?", abort=True)
     accept(settings, gaps)
