@@ -77,11 +77,9 @@ if g < gen then
     if ARGV[9] == '2' then redis.call('HINCRBY', KEYS[9], 'lost', 1) end
     return -1
   end
-  if fence then
-    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-      if string.match(field, '^%a:' .. p .. '$') or string.match(field, '^%a:' .. p .. ':') then
-        redis.call('HDEL', KEYS[1], field)
-      end
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.match(field, '^%a:' .. p .. '$') or string.match(field, '^%a:' .. p .. ':') then
+      redis.call('HDEL', KEYS[1], field)
     end
   end
 end
@@ -144,19 +142,21 @@ return ARGV[3]
 """
 
 # KEYS: a report or the sections of a campaign, prefix of the topic's names. ARGV: partition, generation. Deletes the
-# partition's share if it is of an older generation, and the campaign with its last share.
+# partition's share if it is of an older generation, or Redis has lost of which, and the campaign with its last share.
 _SWEEP: Final = """
 local p, gen = ARGV[1], tonumber(ARGV[2])
 local fence = redis.call('HGET', KEYS[1], 'f:' .. p)
-if not fence or tonumber(string.match(fence, '^(%d+):')) >= gen then return 0 end
-local left = 0
+if fence and tonumber(string.match(fence, '^(%d+):')) >= gen then return 0 end
+local left, gone = 0, 0
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.match(field, '^%a:' .. p .. '$') or string.match(field, '^%a:' .. p .. ':') then
     redis.call('HDEL', KEYS[1], field)
+    gone = gone + 1
   elseif string.match(field, '^f:') then
     left = left + 1
   end
 end
+if gone == 0 then return 0 end
 local who = redis.call('HMGET', KEYS[1], 'org', 'campaign', 'v')
 if left > 0 then
   if who[3] then redis.call('HINCRBY', KEYS[1], 'v', 1) end

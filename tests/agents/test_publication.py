@@ -644,6 +644,19 @@ def test_after_quiet_every_view_equals_its_database(small_steps: type[World]) ->
     run(small_steps, 100)
 
 
+@pytest.mark.parametrize("which", range(12))
+def test_a_share_that_lost_its_fence_and_its_rows(small_steps: type[World], which: int) -> None:
+    """What Redis has of an older generation goes, also where it lost of which one it is."""
+    world = small_steps()
+    world.begin()
+    world.label("may", "A")
+    world.rebuild_and_lose(1, from_log=False, moves=False)
+    world.lose_the_end_of_the_log(1)
+    world.save()
+    world.lose_a_key(which, field=True, published=False)
+    world.teardown()
+
+
 def test_a_campaign_whose_rows_are_lost_and_whose_name_is_not(small_steps: type[World]) -> None:
     """The share of a new generation has no rows: what Redis knows of the old one's rows must not stay."""
     world = small_steps()
