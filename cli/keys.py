@@ -9,7 +9,7 @@ Rules:
   and only a file that reports.toml has not named before: `<data>/keys.made` lists the names, a line each. One that is
   listed and gone is not made, since an ESP or a client holds the other half. Who wants another one removes its line.
 - The making of an installation begins the list. An installation without one was made by an earlier version, or has
-  lost it: then no file is made, and what reports.toml names is listed.
+  lost it: then no file is made, and what reports.toml names is listed. A list that is damaged is made again so.
 - A role leaves out what it can't read, says so (the condition `keys_missing`) and goes on with the rest. What a process
   has read it keeps until it ends, also where the file is gone at a SIGHUP.
 - A secret, in whatever file or variable, that is there and can't be one (not a key of that ESP) refuses the whole of a
@@ -138,12 +138,16 @@ class KeyFiles:
             if self._listed is None and _write_once(self._list, "\n".join(self._named).encode()):
                 return
             self._list.parent.mkdir(parents=True, exist_ok=True)
-            with self._list.open("a+") as file:
+            with self._list.open("a+", errors="replace") as file:
                 # Several roles of this host read the same change at a time; a name that stood twice would be removed
                 # once by who wants another key.
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
-                there = set(file.read().splitlines())
+                text = file.read()
+                if _is_damaged(text):
+                    file.truncate(0)
+                    text = ""
+                there = set(text.splitlines())
                 file.write("".join(f"{name}\n" for name in self._named if name not in there))
                 file.flush()
                 os.fsync(file.fileno())
@@ -188,12 +192,19 @@ def _listed(data: Path) -> frozenset[str] | None:
     """The names that were there once; None: nobody knows."""
     path = data / LIST_FILE
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None if (data / ID_FILE).exists() else frozenset()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None
-    return frozenset(line.strip() for line in lines if not line.startswith("#"))
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error.strerror or error}") from None
+    if _is_damaged(text):
+        log.warning("%s is damaged: no key file is made that reports.toml names already", path)
+        return None
+    return frozenset(line.strip() for line in text.splitlines() if not line.startswith("#"))
+
+
+def _is_damaged(text: str) -> bool:
+    return "\0" in text or "\N{REPLACEMENT CHARACTER}" in text
 
 
 def _made_key(path: Path, *, make: bool) -> bytes:

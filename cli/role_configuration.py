@@ -138,12 +138,15 @@ class RoleConfiguration:
     def _of_copy(self, path: Path, refused: ConfigError) -> tuple[Settings, Organisations]:
         """What was accepted last. Raises the refusal where there is nothing, or where that is no good either."""
         folder = _data_folder(self._environ, path) / "run"
+        unusable = ""
         copies = [folder / name for name in self._copies if (folder / name).exists()]
         for copy in sorted(copies, key=lambda one: one.stat().st_mtime, reverse=True):
-            with contextlib.suppress(ConfigError):
+            try:
                 settings, organisations, _ = self._judge(read_file(copy), accepted_before=True)
                 return settings, organisations
-        raise refused
+            except ConfigError as error:
+                unusable += f"; nor can {copy} be used, which was accepted before: {error}"
+        raise ConfigError(refused.setting, refused.message + unusable) if unusable else refused
 
     async def follow(self, conditions: Conditions, take: Callable[[Organisations], None]) -> None:
         """Until cancelled: on SIGHUP reads the file again and hands its organisations to `take`."""

@@ -156,6 +156,22 @@ def test_a_role_that_looks_while_another_one_makes_the_key_has_it(host: Host) ->
     assert late.read(host.data / "keys" / "dashboard", any_secret) == made["dashboard"]
 
 
+@pytest.mark.parametrize("garbage", [b"\xff\xfe{garbage", b"\x00" * 80])
+def test_a_spoilt_list_is_begun_again_and_no_key_is_made_a_second_time(
+    host: Host, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    host.start(*NAMES)
+    path = host.data / LIST_FILE
+    path.write_bytes(garbage)
+    (host.data / "keys" / "dashboard").unlink()
+    assert set(host.start(*NAMES)) == {*NAMES} - {"dashboard"}
+    assert f"{path} is damaged" in caplog.text
+    assert sorted(path.read_text().split()) == sorted(NAMES)
+    caplog.clear()
+    assert set(host.start(*NAMES, "new")) == {*NAMES, "new"} - {"dashboard"}
+    assert "is damaged" not in caplog.text
+
+
 class Lives(RuleBasedStateMachine):
     """Whatever is lost and however the file is edited: a name never stands for two keys."""
 

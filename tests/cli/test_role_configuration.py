@@ -131,6 +131,24 @@ def test_who_needs_settings_only_may_lack_secrets(world: World) -> None:
     assert world.start(only_settings=True).refusal
 
 
+@pytest.mark.parametrize("damaged", [b"\xff\xfe{garbage", b"[orgs", b"[orgs.acme]\ncolour = 1\n"])
+@pytest.mark.parametrize("only_settings", [False, True])
+def test_a_damaged_copy_is_named_where_it_is_needed(
+    world: World, damaged: bytes, only_settings: bool
+) -> None:
+    world.write(ORG.format(name="Acme"))
+    world.start(only_settings=only_settings)
+    copy = world.data / "run" / ACCEPTED
+    copy.write_bytes(damaged)
+    world.write(NOT_TOML)
+    with pytest.raises(ConfigError, match=f"is not TOML.*; nor can {copy} be used") as told:
+        world.start(only_settings=only_settings)
+    assert "\n" not in str(told.value)
+    world.write(ORG.format(name="Acme"))
+    assert world.start(only_settings=only_settings).refusal is None
+    assert copy.read_text() == ORG.format(name="Acme")
+
+
 def test_a_copy_that_cant_be_written_stops_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.data.mkdir()
     (world.data / "run").write_text("a file in its way")
