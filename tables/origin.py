@@ -109,6 +109,25 @@ def look_at_facts(kafka: str, secret: bytes | None) -> StoredFacts:
         consumer.close()
 
 
+def facts_before(kafka: str, at_ms: int) -> bool:
+    """Whether topic `facts` held records before this time, or may have: of what was removed nobody knows."""
+    consumer = reading_consumer(kafka)
+    try:
+        for partition in sorted(consumer.list_topics(FACTS, timeout=ASK_S).topics[FACTS].partitions):
+            low, high = log_ends(consumer, TopicPartition(FACTS, partition))
+            if low > 0:
+                return True
+            (found,) = consumer.offsets_for_times([TopicPartition(FACTS, partition, at_ms)], timeout=ASK_S)
+            # A negative offset: no record is as new.
+            if high > 0 and not 0 <= found.offset <= low:
+                return True
+        return False
+    except KafkaException as error:
+        raise TryLater(1, f"Kafka at {kafka} can't be asked for topic {FACTS}: {error}") from error
+    finally:
+        consumer.close()
+
+
 def _records(consumer: Consumer, kafka: str, partition: int, start: int, end: int) -> list[bytes]:
     """Values of the records from `start` up to `end`."""
     values: list[bytes] = []
