@@ -14,8 +14,8 @@ Rules:
 - `<data>/installation.joined` says which installation a host has joined that didn't make it. Where the topic was
   deleted, the first host makes it again under the id that it knows: the others run on, and each stays what it was.
 - An id in either file that is not the topic's was its own before the topic was deleted only if all speaks for that: the
-  file is older than the identity, and so are facts. Else the folder is another installation's, or its file is damaged:
-  the host is refused, and nothing is written.
+  file is older than the identity, and so are facts or webhooks. Else the folder is another installation's, or its file
+  is damaged: the host is refused, and nothing is written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
 from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, Missing, drafted, list_header
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
-from tables.origin import databases_in, facts_before, look_at_facts, topic_ids
+from tables.origin import databases_in, look_at_facts, records_before, topic_ids
 
 log = logging.getLogger("reports.identity")
 
@@ -235,7 +235,7 @@ def _make_or_adopt(
 def _check_folder(settings: Settings, known: _Known, identity: Identity) -> None:
     """Raises StateError unless the id that a file of this folder says can have been the installation's, before topic
     `installation` was deleted and made again by somebody who knew no id."""
-    if known.is_id and known.written_ms < identity.at_ms and facts_before(settings.kafka, identity.at_ms):
+    if known.is_id and known.written_ms < identity.at_ms and records_before(settings.kafka, identity.at_ms):
         return
     says = (
         f"{known.file} says that this folder is of installation {known.id}"

@@ -18,7 +18,7 @@ from app import keys
 from app.errors import ConfigError, StateError, TryLater
 from app.facts import FactsRecord, encode
 from app.settings import Settings
-from app.topics import FACTS, INSTALLATION
+from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli import identity
 from cli.identity import Identified, identify
 from cli.keys import Missing
@@ -401,6 +401,27 @@ def test_a_foreign_id_that_is_younger_than_the_recreated_topic_proves_nothing(
     identify(a)
     log = InstallationLog(a.kafka).read()
     assert log is not None and log.before == {before.identity.id}
+
+
+def test_a_host_that_knew_the_installation_joins_the_one_that_is_made_where_the_secret_was_lost(
+    host: Callable[..., Settings],
+) -> None:
+    """As docs/operate.md says it (`A lost secret`): of the log only the webhooks stay."""
+    a, b = host("a"), host("b")
+    first = identify(a)
+    b.data.mkdir()
+    shutil.copy(a.data / "secret", b.data / "secret")
+    identify(b)
+    producer = Producer({"bootstrap.servers": a.kafka, "log_level": 2})
+    producer.produce(WEBHOOKS, b"a body", partition=0)
+    assert producer.flush(10) == 0
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION, FACTS))
+    (a.data / "secret").unlink()
+    again = identify(a)
+    assert again.new and again.identity.id != first.identity.id
+    shutil.copy(a.data / "secret", b.data / "secret")
+    assert identify(b).identity == again.identity
 
 
 GARBAGE = (b"", b"\xff\xfe{garbage", b"\x00" * 40, b"deadbeef")
