@@ -3,7 +3,7 @@
 With a stable id (Kafka's static membership) a worker that was killed has its partitions back in about a second,
 instead of after the session timeout. Two workers with one id would fence each other, so a slot is a file that its
 worker holds locked; the lock goes with the process, however it ends. The folder's own word in the id is made for the
-place where it is: a copied folder makes its own.
+place where it is: a copied folder makes its own, and so does one whose file `id` is damaged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import secrets
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,7 @@ from app.errors import StateError
 log = logging.getLogger(__name__)
 
 _MOST = 1_000
+_WORD = re.compile(r"[0-9a-f]{12}")
 
 
 class Slot:
@@ -33,7 +35,10 @@ class Slot:
             self._word = _word(folder / "id")
             self.number, self._file = _take(folder)
         except OSError as error:
-            raise StateError(f"{folder} can't be written to: {error.strerror}") from error
+            raise StateError(
+                f"{error.filename or folder} can't be written to: {error.strerror or error}. Nothing of {folder} is "
+                "missed where it is removed while no worker runs: it is made again"
+            ) from error
 
     def release(self) -> None:
         """Gives the slot back before the process ends."""
@@ -48,12 +53,16 @@ class Slot:
 def _word(path: Path) -> str:
     """The folder's own word, made by whoever comes first, and made again where the folder is a copy."""
     here = _place(path.parent)
-    with path.open("a+") as file:
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        word, _, place = file.read().strip().partition(" ")
-        if not word or place != here:
-            if place:
+        text = file.read().strip()
+        word, _, place = text.partition(" ")
+        is_word = _WORD.fullmatch(word) is not None
+        if not is_word or place != here:
+            if text and not is_word:
+                log.warning("%s is damaged and made again: its workers get new member ids", path)
+            elif place:
                 log.warning(
                     "%s is a copy, or its machine was started anew: its workers get new member ids",
                     path.parent,

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import chain
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -31,12 +32,22 @@ DEFAULT_CAMPAIGN_TEMPLATES = ("{metadata.campaign_id}", "{tag}")
 _ANY_LINK = "https://any.invalid/some/page?of=it#all"
 _TEMPLATE = re.compile(r"(?:[^{}]|\{(?:tag|metadata\.[^{}]{1,100})\})+")
 
-SecretResolver = Callable[[str], bytes]
-"""Gives the secret behind a reference; raises LookupError whose text says for a person what is missing."""
+Unusable = Callable[[bytes], str | None]
+"""Why this can't be the secret, in words that follow what it is called; None: it can be."""
+SecretResolver = Callable[[str, Unusable], bytes]
+"""Gives the usable secret behind a reference; raises LookupError whose text says for a person what is wrong."""
+
+
+class KnowsItsSecrets(Protocol):
+    """What an ESP's module has to say here (`app.esps.esp.Esp`)."""
+
+    @property
+    def unusable(self) -> Unusable: ...
 
 
 class AbsentSecret(LookupError):
-    """Not on this host for now: no fault of the file. What needs it is marked `absent`, and lets nobody in."""
+    """Not on this host for now, or spoilt there: no fault of the file. What needs it is marked `absent`, and lets
+    nobody in."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +56,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
     scopes: frozenset[str]
     absent: bool = False
-    """Its secret is not on this host: it is nobody's, and who comes with it is told to come again."""
+    """Its secret can't be used on this host: it is nobody's, and who comes with it is told to come again."""
 
     def __repr__(self) -> str:
         return f"ApiKey(name={self.name!r}, org={self.org!r}, secret=***, scopes={sorted(self.scopes)})"
@@ -78,7 +89,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: int = 0
     """Webhooks a second that one API process takes of it; 0: as many as come."""
     absent: tuple[str, ...] = ()
-    """Which of `secrets`, `basic` and `bearer` are not all on this host: then nothing of it is taken."""
+    """Which of `secrets`, `basic` and `bearer` can't all be used on this host: then nothing of it is taken."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}: {len(getattr(self, name))}" for name in ("secrets", "basic", "bearer"))
@@ -137,30 +148,45 @@ class Organisations(msgspec.Struct, frozen=True):
 
 
 def parse_organisations(
-    document: Mapping[str, object], resolve_secret: SecretResolver, esps: Collection[str]
+    document: Mapping[str, object], resolve_secret: SecretResolver, esps: Mapping[str, KnowsItsSecrets]
 ) -> Organisations:
-    """The organisations of a whole parsed reports.toml. Raises ConfigError for the first wrong thing in it.
+    """The organisations of a whole parsed reports.toml, but for what `same_secrets` finds. Raises ConfigError for the
+    first wrong thing in it.
 
     `esps`: what `esp = "…"` may be (`app.esps.ESPS`, which stands on this module and can't be imported here).
     """
     top = Table("", document)
     top.known("orgs", "settings")
-    by_id: dict[str, Organisation] = {}
-    owners: dict[bytes, str] = {}
-    for org, table in top.tables("orgs"):
-        by_id[org] = _organisation(org, table, resolve_secret, esps)
-        for key in by_id[org].keys:
-            if key.absent:
-                continue
-            where = f"orgs.{org}.keys.{key.name}"
-            if other := owners.get(key.secret):
-                raise ConfigError(f"{where}.secret", f"is the same as that of {other}")
-            owners[key.secret] = where
-    return Organisations(by_id)
+    return Organisations(
+        {org: _organisation(org, table, resolve_secret, esps) for org, table in top.tables("orgs")}
+    )
+
+
+def same_secrets(organisations: Organisations) -> Iterator[tuple[ApiKey, ApiKey]]:
+    """API keys whose secret an earlier one has, and that one: nobody could say whose a request is."""
+    owners: dict[bytes, ApiKey] = {}
+    for organisation in organisations.by_id.values():
+        for key in organisation.keys:
+            if not key.absent and owners.setdefault(key.secret, key) is not key:
+                yield key, owners[key.secret]
+
+
+def without_secrets(organisations: Organisations, keys: Collection[ApiKey]) -> Organisations:
+    """The same with these API keys `absent`."""
+    replace = msgspec.structs.replace
+    return Organisations(
+        {
+            org: replace(
+                one,
+                keys=tuple(replace(key, secret=b"", absent=True) if key in keys else key for key in one.keys),
+            )
+            for org, one in organisations.by_id.items()
+        }
+    )
 
 
 def _organisation(
-    org: str, table: Table, resolve_secret: SecretResolver, esps: Collection[str]
+    org: str, table: Table, resolve_secret: SecretResolver, esps: Mapping[str, KnowsItsSecrets]
 ) -> Organisation:
     table.known("name", "timezone", "exclude", "proxy_networks", "scanner_networks", "keys", "sources")
     sources = {
@@ -220,27 +246,32 @@ def _api_key(org: str, name: str, table: Table, resolve_secret: SecretResolver) 
     reference = table.text("secret", "")
     if not reference:
         raise ConfigError(f"{table.path}.secret", "is missing")
-    secret = _secret(f"{table.path}.secret", reference, resolve_secret)
+    secret = _secret(f"{table.path}.secret", reference, resolve_secret, _any_secret)
     return ApiKey(name=name, org=org, secret=secret or b"", scopes=frozenset(scopes), absent=secret is None)
 
 
 def _source(
-    org: str, name: str, table: Table, resolve_secret: SecretResolver, esps: Collection[str]
+    org: str, name: str, table: Table, resolve_secret: SecretResolver, esps: Mapping[str, KnowsItsSecrets]
 ) -> Source:
     table.known(*(field for field in Source.__struct_fields__ if field not in ("org", "name", "absent")))
     absent: list[str] = []
+    esp = _esp(table, esps)
+
+    def secrets(kind: str, unusable: Unusable) -> tuple[bytes, ...]:
+        return _secrets(table, kind, resolve_secret, unusable, absent)
+
     source = Source(
         org=org,
         name=name,
-        esp=_esp(table, esps),
-        secrets=_secrets(table, "secrets", resolve_secret, absent),
+        esp=esp,
+        secrets=secrets("secrets", esps[esp].unusable),
         campaign=_templates(table),
         default_campaign=table.text("default_campaign", "unassigned"),
         variant_prefix=table.text("variant_prefix", "ab_"),
         strip_query=table.texts("strip_query"),
         hidden_links=_hidden_links(table),
-        basic=_secrets(table, "basic", resolve_secret, absent),
-        bearer=_secrets(table, "bearer", resolve_secret, absent),
+        basic=secrets("basic", _no_password),
+        bearer=secrets("bearer", _any_secret),
         topics=table.texts("topics"),
         sns_sha1=table.flag("sns_sha1"),
         postal_sha1=table.flag("postal_sha1"),
@@ -262,9 +293,6 @@ def _source(
         )
     if not source.default_campaign:
         raise ConfigError(f"{table.path}.default_campaign", "must not be empty")
-    for number, credentials in enumerate(source.basic):
-        if b":" not in credentials:
-            raise ConfigError(f"{table.path}.basic[{number}]", "must resolve to user:password")
     return source
 
 
@@ -300,10 +328,20 @@ def _hidden_links(table: Table) -> tuple[str, ...]:
     return patterns
 
 
-def _secrets(table: Table, name: str, resolve_secret: SecretResolver, absent: list[str]) -> tuple[bytes, ...]:
+def _any_secret(secret: bytes) -> str | None:
+    return None
+
+
+def _no_password(credentials: bytes) -> str | None:
+    return None if b":" in credentials else "must be user:password"
+
+
+def _secrets(
+    table: Table, name: str, resolve_secret: SecretResolver, unusable: Unusable, absent: list[str]
+) -> tuple[bytes, ...]:
     """Those that are there; `absent` gets the name where one isn't."""
     found = [
-        _secret(f"{table.path}.{name}[{number}]", reference, resolve_secret)
+        _secret(f"{table.path}.{name}[{number}]", reference, resolve_secret, unusable)
         for number, reference in enumerate(table.texts(name))
     ]
     if None in found:
@@ -311,16 +349,13 @@ def _secrets(table: Table, name: str, resolve_secret: SecretResolver, absent: li
     return tuple(secret for secret in found if secret is not None)
 
 
-def _secret(where: str, reference: str, resolve_secret: SecretResolver) -> bytes | None:
+def _secret(where: str, reference: str, resolve_secret: SecretResolver, unusable: Unusable) -> bytes | None:
     """None: it is absent."""
     if not reference.startswith(SECRET_SCHEMES):
         raise ConfigError(where, 'a secret is never in the file itself: write "env:NAME" or "file:PATH"')
     try:
-        secret = resolve_secret(reference)
+        return resolve_secret(reference, lambda secret: unusable(secret) if secret else "is empty")
     except AbsentSecret:
         return None
     except LookupError as error:
         raise ConfigError(where, str(error.args[0])) from None
-    if not secret:
-        raise ConfigError(where, f"{reference} is empty")
-    return secret

@@ -131,7 +131,8 @@ class Source(TypedDict):
     verification: list[str]
     insecure: bool
     key_missing: bool
-    """True where a secret of the source is not on the host that answers: what it can't verify is told to come again."""
+    """True where a secret of the source is not on the host that answers, or can't be used there: what it can't verify
+    is told to come again."""
     last_event_at: str | None
     silent: bool
     """True where nothing has come for longer than the source's own rhythm lets expect."""

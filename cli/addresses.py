@@ -1,7 +1,7 @@
 """Where the own servers are: each writes its address to a file in `<data>/run` while it accepts connections.
 
 `<data>/run/kafka` holds bootstrap servers, `<data>/run/redis` a URL. A role that needs them waits for the files of
-those that the settings leave empty.
+those that the settings leave empty. A file that is damaged is as good as none, and named: its server writes it again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from app.errors import TryLater
-from app.settings import PREFIX, Settings
+from app.errors import ConfigError, TryLater
+from app.settings import PREFIX, Settings, settings_from
 
 POLL_S = 0.05
+_SETTINGS = ("kafka", "redis")
+"""Servers whose address a setting may name: what their file says must be right as that."""
 
 
 def address_file(data: Path, server: str) -> Path:
@@ -39,9 +41,23 @@ def withdraw_address(data: Path, server: str) -> None:
 def read_address(data: Path, server: str) -> str:
     """The published address, or an empty string."""
     try:
-        return address_file(data, server).read_text().strip()
-    except FileNotFoundError:
+        address = address_file(data, server).read_text("ascii").strip()
+        if address and server in _SETTINGS:
+            settings_from({}, {server: address})
+    except (OSError, UnicodeDecodeError, ConfigError):
         return ""
+    return address
+
+
+def why_no_address(data: Path, server: str) -> str:
+    """Why there is no published address, and the way out."""
+    path = address_file(data, server)
+    if path.exists():
+        return f"{path} can't be read as an address: start `reports {server}` again, which writes it"
+    return (
+        f"{PREFIX}{server.upper()} is not set and no own server runs with the data folder {data}: start "
+        f"`reports {server}` or `reports up`"
+    )
 
 
 def wait_for_addresses(
@@ -55,11 +71,7 @@ def wait_for_addresses(
             continue
         while not (address := read_address(settings.data, server)):
             if time.monotonic() >= deadline:
-                raise TryLater(
-                    1,
-                    f"{PREFIX}{server.upper()} is not set and no own server runs with the data folder {settings.data}: "
-                    f"start `reports {server}` or `reports up`",
-                )
+                raise TryLater(1, why_no_address(settings.data, server))
             time.sleep(POLL_S)
         found[server] = address
     return msgspec.structs.replace(settings, **found)

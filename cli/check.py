@@ -56,8 +56,8 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
     if isinstance(file, ConfigError):
         return wrong, [], ""
     try:
-        settings, organisations, absent = load_with_keys(environ, missing=Missing.LEAVE_OUT, file=file)
-        lost = not_to_be_made(settings.data, absent)
+        settings, organisations, keys = load_with_keys(environ, missing=Missing.LEAVE_OUT, file=file)
+        lost = not_to_be_made(settings.data, keys.absent)
     except ConfigError as error:
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)

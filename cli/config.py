@@ -4,7 +4,8 @@ Rules:
 - `env:NAME` is a variable of the environment. `file:PATH` is a file, relative to the folder of reports.toml, without
   the white space at its ends; `{data}` at the start of PATH stands for the data folder.
 - A file `{data}/keys/NAME` that isn't there is made, or what needs it waits (`cli.keys`). Any other file or variable
-  that is missing is an error.
+  that is missing is an error, and so is one that can't be the secret that it should be; where reading is lenient, what
+  needs it waits.
 - The installation's secret is `REPORTS_SECRET` or stands in `{data}/secret`; `cli.identity` makes and fills it in.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,16 @@ import msgspec
 
 from app.errors import ConfigError
 from app.esps import ESPS
-from app.organisations import Organisations, parse_organisations
+from app.organisations import (
+    ApiKey,
+    Organisations,
+    Unusable,
+    parse_organisations,
+    same_secrets,
+    without_secrets,
+)
 from app.settings import PREFIX, Settings, settings_from
-from cli.keys import FOLDER, KeyFiles, Missing, describe_absent
+from cli.keys import FOLDER, Absent, Held, KeyFiles, Missing, describe_absent
 
 DATA_MARK = "{data}/"
 SECRET_FILE = "secret"  # noqa: S105
@@ -48,10 +56,10 @@ def load_configuration(
     `file`: taken as if it stood in the place of the one that the settings name. Raises ConfigError, one line that
     names the setting.
     """
-    lenient = Missing.LEAVE_OUT if missing is Missing.REFUSE else missing
-    settings, organisations, absent = load_with_keys(environ, missing=lenient, file=file)
+    read_as = Missing.LEAVE_OUT if missing is Missing.REFUSE else missing
+    settings, organisations, keys = load_with_keys(environ, missing=read_as, file=file)
     if missing is Missing.REFUSE:
-        refuse_absent(absent)
+        refuse_absent(keys.absent)
     return settings, organisations
 
 
@@ -60,33 +68,46 @@ def load_with_keys(
     *,
     missing: Missing,
     file: ConfigFile | None = None,
-    held: dict[Path, bytes] | None = None,
-) -> tuple[Settings, Organisations, dict[Path, str]]:
-    """The same, and the key files that can't be read → why not. `held`: `KeyFiles`."""
+    held: Held | None = None,
+    lenient: bool = False,
+) -> tuple[Settings, Organisations, KeyFiles]:
+    """The same, and what was found of the secrets. `held` and `lenient`: `KeyFiles`."""
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
-    keys = KeyFiles(settings.data, missing, held)
-    organisations = read_organisations(document, SecretResolver(environ, settings, keys))
+    keys = KeyFiles(settings.data, missing, held, lenient=lenient)
+    organisations = read_organisations(document, environ, settings, keys)
     keys.keep_list()
-    return settings, organisations, keys.absent
+    return settings, organisations, keys
 
 
-def refuse_absent(absent: Mapping[Path, str]) -> None:
+def refuse_absent(absent: Absent) -> None:
     """Raises ConfigError where key files are absent."""
     if absent:
         raise ConfigError(f"{PREFIX}DATA", f"{describe_absent(absent)}: {COPY_KEYS}")
 
 
 def read_organisations(
-    document: Mapping[str, object], resolve_secret: Callable[[str], bytes]
+    document: Mapping[str, object], environ: Mapping[str, str], settings: Settings, keys: KeyFiles
 ) -> Organisations:
     """The organisations of a document, their sources' keys checked to be keys. Raises ConfigError."""
-    organisations = parse_organisations(document, resolve_secret, ESPS)
+    organisations = parse_organisations(document, SecretResolver(environ, settings, keys), ESPS)
     for organisation in organisations.by_id.values():
         for source in organisation.sources.values():
             if not source.absent:
                 ESPS[source.esp].check(source)
-    return organisations
+    # Either may be the one that was overwritten with the other: it would let one's owner in for the other's.
+    shared: set[ApiKey] = set()
+    for key, other in same_secrets(organisations):
+        problem = f"is the same as that of {_place(other)}"
+        if not keys.lenient:
+            raise ConfigError(f"{_place(key)}.secret", problem)
+        keys.spoilt[f"{_place(key)}.secret"] = problem
+        shared |= {key, other}
+    return without_secrets(organisations, shared) if shared else organisations
+
+
+def _place(key: ApiKey) -> str:
+    return f"orgs.{key.org}.keys.{key.name}"
 
 
 def load_settings(environ: Mapping[str, str] | None = None, *, file: ConfigFile | None = None) -> Settings:
@@ -99,8 +120,8 @@ def load_for_settings(
 ) -> tuple[Settings, bool]:
     """The settings, and whether all of the file could be judged; for roles that know no organisation and heed SIGHUP.
 
-    They judge the organisations too, so that all roles of a host hold the same file for a good one; but the secrets
-    of webhooks need not be on their host, and they make none. Raises ConfigError.
+    They judge the organisations too, so that all roles of a host hold the same file for a good one; but no secret of
+    these need be on their host, or be right, and they make none. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
@@ -110,25 +131,11 @@ def load_for_settings(
 def judge_organisations(
     document: Mapping[str, object], environ: Mapping[str, str], settings: Settings, *, with_secrets: bool
 ) -> bool:
-    """Raises ConfigError where something is wrong. Gives whether all could be judged: `with_secrets` False, those that
-    are not on this host are no fault, but then the others are not checked to be keys."""
-    resolver = SecretResolver(environ, settings, KeyFiles(settings.data, Missing.PRETEND))
-    if with_secrets:
-        read_organisations(document, resolver)
-        return True
-    absent: list[str] = []
-
-    def resolve(reference: str) -> bytes:
-        try:
-            return resolver(reference)
-        except LookupError:
-            absent.append(reference)
-            return f"absent:{reference}".encode()
-
-    parse_organisations(document, resolve, ESPS)
-    if not absent:
-        read_organisations(document, resolver)
-    return not absent
+    """Raises ConfigError where something is wrong. Gives whether all is right: `with_secrets` False, secrets that are
+    not on this host or can't be used are no fault."""
+    keys = KeyFiles(settings.data, Missing.PRETEND, lenient=not with_secrets)
+    read_organisations(document, environ, settings, keys)
+    return not keys.spoilt
 
 
 def _load(environ: Mapping[str, str], file: ConfigFile | None) -> tuple[Settings, dict[str, object]]:
@@ -198,7 +205,7 @@ def _reason(error: Exception) -> str:
 
 
 class SecretResolver:
-    """Gives the bytes behind `env:…` and `file:…`; LookupError says what is missing, AbsentSecret what to leave out."""
+    """Gives the bytes behind `env:…` and `file:…`; LookupError says what is wrong, AbsentSecret what to leave out."""
 
     def __init__(self, environ: Mapping[str, str], settings: Settings, keys: KeyFiles) -> None:
         self._environ = environ
@@ -206,23 +213,24 @@ class SecretResolver:
         self._data = settings.data
         self._keys = keys
 
-    def __call__(self, reference: str) -> bytes:
+    def __call__(self, reference: str, unusable: Unusable) -> bytes:
         scheme, _, rest = reference.partition(":")
         if scheme == "env":
             value = self._environ.get(rest, "").strip()
             if not value:
-                raise LookupError(f"the environment has no {rest}")
-            return value.encode()
-        return self._file(rest)
+                return self._keys.spoil(f"the environment's {rest}", "is not set")
+            return self._keys.judge(f"the environment's {rest}", value.encode(), unusable)
+        return self._file(rest, unusable)
 
-    def _file(self, name: str) -> bytes:
+    def _file(self, name: str, unusable: Unusable) -> bytes:
         folder = self._data if name.startswith(DATA_MARK) else self._folder
         path = folder / name.removeprefix(DATA_MARK)
         if path.parent == self._data / FOLDER:
-            return self._keys.read(path)
+            return self._keys.read(path, unusable)
         try:
-            return path.read_bytes().strip()
+            content = path.read_bytes().strip()
         except (FileNotFoundError, NotADirectoryError):
-            raise LookupError(f"the file {path} is not there") from None
+            return self._keys.spoil(path, "is not there")
         except OSError as error:
-            raise LookupError(f"the file {path} can't be read: {_reason(error)}") from None
+            return self._keys.spoil(path, f"can't be read: {_reason(error)}")
+        return self._keys.judge(path, content, unusable)

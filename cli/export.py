@@ -41,6 +41,7 @@ from tables import exports
 from tables.csv_output import CsvOutput, write_all
 from tables.exports import Asked
 from tables.moments import Moment, small_cache
+from tables.presence import folder_word
 from tables.redis_client import redis_of, redis_words
 from tables.sorting import Sorter
 
@@ -284,9 +285,4 @@ async def _owners(settings: Settings) -> dict[int, Owner]:
 
 def _is_here(path: Path, worker: str) -> bool:
     """Whether it is the folder of this worker, whose name begins with the folder's own word (`agents.slots`)."""
-    try:
-        return (path.parent / "slots" / "id").read_text().partition(" ")[0].strip() == worker.rpartition("-")[
-            0
-        ]
-    except OSError:
-        return False
+    return folder_word(path.parent) == worker.rpartition("-")[0]

@@ -13,6 +13,9 @@ Rules:
 - `<data>/installation` says that this data folder made or adopted the installation: only there are keys made, once.
 - `<data>/installation.joined` says which installation a host has joined that didn't make it. Where the topic was
   deleted, the first host makes it again under the id that it knows: the others run on, and each stays what it was.
+- An id in either file that is not the topic's was its own before the topic was deleted only if all speaks for that: the
+  file is older than the identity, and so are facts or webhooks. Else the folder is another installation's, or its file
+  is damaged: the host is refused, and nothing is written.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -41,7 +45,7 @@ from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
 from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, Missing, drafted, list_header
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
-from tables.origin import databases_in, look_at_facts, topic_ids
+from tables.origin import databases_in, look_at_facts, records_before, topic_ids
 
 log = logging.getLogger("reports.identity")
 
@@ -54,6 +58,23 @@ ATTEMPT_S: Final = 3.0
 SAY_EVERY_S: Final = 30.0
 OWN_START_S: Final = 15.0
 """How long the own servers may take to start before a role says that it waits for them."""
+
+
+ID_WORDS: Final = "16 hexadecimal digits"
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+class _Known(NamedTuple):
+    """What a data folder says of whose it is."""
+
+    file: Path
+    id: str
+    """What stands there, which may be anything."""
+    written_ms: int
+
+    @property
+    def is_id(self) -> bool:
+        return _ID.fullmatch(self.id) is not None
 
 
 class Identified(NamedTuple):
@@ -125,17 +146,18 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
                 installation, new = _make_or_adopt(settings, state, topic)
     identity = installation.identity
     _settle(settings.data, identity)
-    home = _read(settings.data / ID_FILE) == identity.id
+    known = _known(settings.data)
     secret = stored_secret(settings)
     _check(settings, secret, decide(_host(settings, secret), identity), identity)
-    before = _read(settings.data / JOINED) or _read(settings.data / ID_FILE)
-    if not new and before not in ("", identity.id, *installation.before):
+    if not new and known is not None and known.id not in (identity.id, *installation.before):
+        _check_folder(settings, known, identity)
         log.warning(
             "this host knew the installation as %s: topic %s was deleted, and made again by a host that knew no id",
-            before,
+            known.id,
             INSTALLATION,
         )
-        topic.append(TopicRecreated(before=before, at_ms=time.time_ns() // 1_000_000))
+        topic.append(TopicRecreated(before=known.id, at_ms=time.time_ns() // 1_000_000))
+    home = _id_in(settings.data / ID_FILE) == identity.id
     _remember(settings.data, identity.id, home=home)
     ensure_topics(settings)
     if (home or new) and installation.topics is None:
@@ -168,8 +190,16 @@ def _make_or_adopt(
     if not secret:
         secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
     # Where facts are there and this host knows an id, somebody removed the topic.
-    joined = _read(settings.data / JOINED)
-    before = joined or _read(settings.data / ID_FILE)
+    told = _known(settings.data)
+    if told is not None and not told.is_id and decision is Decision.ADOPT:
+        raise StateError(
+            f"{told.file} is damaged: it doesn't hold the id of an installation ({ID_WORDS}), and topic {INSTALLATION} "
+            f"in Kafka at {settings.kafka}, which holds it too, was deleted. Put back a copy of it from a backup, or "
+            f"start another host of the installation first; where there is neither, move {told.file} away, and the "
+            "installation goes on under a new id"
+        )
+    joined = told is not None and told.file.name == JOINED
+    before = "" if told is None else told.id
     known = before if decision is Decision.ADOPT else ""
     now_ms = time.time_ns() // 1_000_000
     identity = Identity(
@@ -200,6 +230,24 @@ def _make_or_adopt(
         if before and before != identity.id:
             log.warning("the data folder %s was of installation %s before", settings.data, before)
     return installation, ours
+
+
+def _check_folder(settings: Settings, known: _Known, identity: Identity) -> None:
+    """Raises StateError unless the id that a file of this folder says can have been the installation's, before topic
+    `installation` was deleted and made again by somebody who knew no id."""
+    if known.is_id and known.written_ms < identity.at_ms and records_before(settings.kafka, identity.at_ms):
+        return
+    says = (
+        f"{known.file} says that this folder is of installation {known.id}"
+        if known.is_id
+        else f"{known.file} is damaged: it doesn't hold the id of an installation ({ID_WORDS})"
+    )
+    raise StateError(
+        f"{says}; the cluster's, in Kafka at {settings.kafka}, is {identity.id}, made {utc_text(identity.at_ms)}. "
+        f"Where the folder is another installation's, set {PREFIX}DATA to this host's own, or {PREFIX}KAFKA to that "
+        f"one's Kafka; where it belongs here, write {identity.id} into that file if this host made the installation, "
+        "else move it away"
+    )
 
 
 def _look(settings: Settings, state: Path | None, secret: bytes) -> tuple[Evidence, str]:
@@ -304,17 +352,44 @@ def _remember(data: Path, id_: str, *, home: bool) -> None:
     joined = data / JOINED
     if home:
         joined.unlink(missing_ok=True)
-    elif _read(joined) != id_:
+    elif _id_in(joined) != id_:
         _write(joined, id_.encode())
+
+
+def _known(data: Path) -> _Known | None:
+    """What the folder has joined or, where it says nothing of that, what it has made. None: it is a new one."""
+    for path in (data / JOINED, data / ID_FILE):
+        if not path.exists():
+            continue
+        known = _Known(path, _id_in(path), int(path.stat().st_mtime * 1000))
+        if known.is_id or path.name == ID_FILE:
+            return known
+        log.warning("%s is damaged and made again", path)
+    return None
+
+
+def _id_in(path: Path) -> str:
+    """Empty where the file is not there, or is empty."""
+    return _bytes_in(path).decode("utf-8", "replace")
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return _bytes_in(path).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{PREFIX}DATA",
+            f"{path} is damaged, and is left of a start that was cut short: move it away",
+        ) from None
+
+
+def _bytes_in(path: Path) -> bytes:
+    try:
+        return path.read_bytes().strip()
     except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error.strerror or error}") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,9 +9,11 @@ Rules:
   and only a file that reports.toml has not named before: `<data>/keys.made` lists the names, a line each. One that is
   listed and gone is not made, since an ESP or a client holds the other half. Who wants another one removes its line.
 - The making of an installation begins the list. An installation without one was made by an earlier version, or has
-  lost it: then no file is made, and what reports.toml names is listed.
+  lost it: then no file is made, and what reports.toml names is listed. A list that is damaged is made again so.
 - A role leaves out what it can't read, says so (the condition `keys_missing`) and goes on with the rest. What a process
   has read it keeps until it ends, also where the file is gone at a SIGHUP.
+- A secret, in whatever file or variable, that is there and can't be one (not a key of that ESP) refuses the whole of a
+  reports.toml that is new. In one that was accepted before, and for a role that needs no keys, it is left out too.
 - What is made has mode 0600 and appears at once (a link), so that roles that start together agree on it.
 """
 
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import ConfigError
-from app.organisations import AbsentSecret
+from app.organisations import AbsentSecret, Unusable
 from app.settings import PREFIX
 
 log = logging.getLogger("reports.config")
@@ -54,43 +56,77 @@ class Missing(Enum):
     """It is made where its name is new, else left out."""
 
 
-class KeyFiles:
-    """The key files as one reading of reports.toml finds them."""
+Held = dict[Path | str, bytes]
+"""A secret's file, or what a variable is called → what it was when it could be used last."""
+Absent = Mapping[Path | str, str]
+"""The same → why it can't be used."""
 
-    def __init__(self, data: Path, missing: Missing, held: dict[Path, bytes] | None = None) -> None:
-        """`held`: what this process has read before; it is kept up to date. Raises ConfigError."""
+
+class KeyFiles:
+    """The secrets as one reading of reports.toml finds them; the key files also where they are not there."""
+
+    def __init__(
+        self, data: Path, missing: Missing, held: Held | None = None, *, lenient: bool = False
+    ) -> None:
+        """`held`: what this process has read before; it is kept up to date. `lenient`: what is spoilt is left out, and
+        no error. Raises ConfigError."""
         self.folder = data / FOLDER
+        self.lenient = lenient
         self._missing = missing
-        self._held = {} if held is None else held
+        self._held: Held = {} if held is None else held
         self._list = data / LIST_FILE
         # Before any file is looked at: what another role makes meanwhile is then there, or not listed here.
         self._listed = _listed(data) if missing is Missing.MAKE else None
         self._named: dict[str, None] = {}
-        self.absent: dict[Path, str] = {}
-        """Which can't be read → why not."""
+        self.absent: dict[Path | str, str] = {}
+        """Which key files are not there → why they can't be read."""
+        self.spoilt: dict[Path | str, str] = {}
+        """Which secrets were left out for being `lenient` → why."""
 
-    def read(self, path: Path) -> bytes:
-        """Raises AbsentSecret where it is to be left out, and ConfigError."""
+    def read(self, path: Path, unusable: Unusable) -> bytes:
+        """Raises AbsentSecret where it is to be left out, and LookupError."""
         self._named[path.name] = None
         try:
             content = path.read_bytes().strip()
             if content or self._missing is Missing.PRETEND:
-                self._held[path] = content
-                return content
+                return self.judge(path, content, unusable)
             problem = "is empty"
         except (FileNotFoundError, NotADirectoryError):
             if self._missing is Missing.PRETEND:
-                return _made_key(path, make=False)
+                return self._made(path, unusable, make=False)
             if self._listed is not None and path.name not in self._listed:
-                self._held[path] = _made_key(path, make=True)
-                return self._held[path]
+                return self._made(path, unusable, make=True)
             problem = "is not there"
         except OSError as error:
             problem = f"can't be read: {error.strerror or error}"
-        self.absent[path] = problem
-        if path in self._held:
-            return self._held[path]
-        raise AbsentSecret(f"the file {path} {problem}")
+        return self._without(path, problem, self.absent)
+
+    def judge(self, name: Path | str, content: bytes, unusable: Unusable) -> bytes:
+        """The content of a file or variable, if it can be used. Raises as `read` does."""
+        problem = unusable(content)
+        if problem is not None:
+            return self.spoil(name, problem)
+        self._held[name] = content
+        return content
+
+    def spoil(self, name: Path | str, problem: str) -> bytes:
+        """What to go on with in the place of one that can't be used. Raises as `read` does."""
+        if not self.lenient:
+            raise LookupError(f"{_called(name)} {problem}")
+        return self._without(name, problem, self.spoilt)
+
+    def _made(self, path: Path, unusable: Unusable, *, make: bool) -> bytes:
+        try:
+            content = _made_key(path, make=make)
+        except LookupError as error:
+            return self.spoil(path, f"can't be made: {error.args[0]}")
+        return self.judge(path, content, unusable)
+
+    def _without(self, name: Path | str, problem: str, left_out: dict[Path | str, str]) -> bytes:
+        left_out[name] = problem
+        if name in self._held:
+            return self._held[name]
+        raise AbsentSecret(f"{_called(name)} {problem}")
 
     def keep_list(self) -> None:
         """All that was named is listed; once the whole file was found right."""
@@ -102,12 +138,16 @@ class KeyFiles:
             if self._listed is None and _write_once(self._list, "\n".join(self._named).encode()):
                 return
             self._list.parent.mkdir(parents=True, exist_ok=True)
-            with self._list.open("a+") as file:
+            with self._list.open("a+", errors="replace") as file:
                 # Several roles of this host read the same change at a time; a name that stood twice would be removed
                 # once by who wants another key.
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
-                there = set(file.read().splitlines())
+                text = file.read()
+                if _is_damaged(text):
+                    file.truncate(0)
+                    text = ""
+                there = set(text.splitlines())
                 file.write("".join(f"{name}\n" for name in self._named if name not in there))
                 file.flush()
                 os.fsync(file.fileno())
@@ -115,7 +155,11 @@ class KeyFiles:
             log.warning("%s can't be written: %s", self._list, error.strerror or error)
 
 
-def describe_absent(absent: Mapping[Path, str]) -> str:
+def _called(name: Path | str) -> str:
+    return f"the file {name}" if isinstance(name, Path) else name
+
+
+def describe_absent(absent: Absent) -> str:
     """All of them, in one line: `a and b are not there, c is empty`."""
     by_problem: dict[str, list[str]] = {}
     for path, problem in absent.items():
@@ -126,12 +170,16 @@ def describe_absent(absent: Mapping[Path, str]) -> str:
     )
 
 
-def not_to_be_made(data: Path, absent: Mapping[Path, str]) -> dict[Path, str]:
+def not_to_be_made(data: Path, absent: Absent) -> Absent:
     """Of the absent key files those that the next start of a role won't make. Raises ConfigError."""
     if (data / JOINED).exists():
-        return dict(absent)
+        return absent
     listed = _listed(data)
-    new = {path for path in absent if listed is not None and path.name not in listed and not path.exists()}
+    new = {
+        path
+        for path in map(Path, absent)
+        if listed is not None and path.name not in listed and not path.exists()
+    }
     return {path: problem for path, problem in absent.items() if path not in new}
 
 
@@ -144,12 +192,19 @@ def _listed(data: Path) -> frozenset[str] | None:
     """The names that were there once; None: nobody knows."""
     path = data / LIST_FILE
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None if (data / ID_FILE).exists() else frozenset()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error}") from None
-    return frozenset(line.strip() for line in lines if not line.startswith("#"))
+    except OSError as error:
+        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error.strerror or error}") from None
+    if _is_damaged(text):
+        log.warning("%s is damaged: no key file is made that reports.toml names already", path)
+        return None
+    return frozenset(line.strip() for line in text.splitlines() if not line.startswith("#"))
+
+
+def _is_damaged(text: str) -> bool:
+    return "\0" in text or "\N{REPLACEMENT CHARACTER}" in text
 
 
 def _made_key(path: Path, *, make: bool) -> bytes:
@@ -192,10 +247,9 @@ def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
                 log.warning("made the key file %s, which reports.toml names for the first time", path)
         made = path.read_bytes().strip()
     except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be made or read: {reason}") from None
+        raise LookupError(f"{path} can't be made or read: {error.strerror or error}") from None
     if not made:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} is empty")
+        raise LookupError(f"{path} is empty: delete it")
     return made
 
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 from confluent_kafka import KafkaException, Producer
 
 from app.errors import StateError
-from app.settings import PREFIX, Settings
+from app.settings import Settings
 from app.topics import RECORD_OVERHEAD, WEBHOOKS_PARTITIONS, KafkaHeaders
 from app.words import number_of
-from cli.addresses import read_address
+from cli.addresses import read_address, why_no_address
 from tables.kafka_clients import client_settings, kafka_words
 
 DELIVER_WITHIN_S: Final = 30.0
@@ -23,10 +23,7 @@ def kafka_of(settings: Settings) -> str:
     """Where Kafka is; it alone is needed here. Raises StateError."""
     found = settings.kafka or read_address(settings.data, "kafka")
     if not found:
-        raise StateError(
-            f"{PREFIX}KAFKA is not set and no own server runs with the data folder {settings.data}: "
-            "start `reports kafka` or `reports up`"
-        )
+        raise StateError(why_no_address(settings.data, "kafka"))
     return found
 
 

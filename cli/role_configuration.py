@@ -4,8 +4,10 @@ Rules:
 - The file is read at the start, and again on SIGHUP (`cli.hangup`). It is taken as a whole or refused as a whole.
 - What was accepted is kept in `<data>/run/accepted.toml`, so that a role that starts while the file is bad goes on with
   what it had. There is no secret in it: the file only names them. A data folder that has none refuses to start.
-- A role that uses the settings only may lack secrets of organisations; where it does, its copy is one of its own.
+- A role that needs no keys may lack secrets of organisations; where it does, its copy is one of its own.
 - A key file that is not there is no fault of the file: what needs it waits, and API processes say so (`keys_missing`).
+- A secret that can't be used (not a key of that ESP) refuses the file where keys are needed. But what was accepted is
+  never refused for it: what needs that secret waits, as if it were not there.
 - Where the file with the secret is gone, that is the condition `secret_missing` while a process still has it.
 - A refused file is the condition `configuration_refused`. Settings hold until the process ends: `restart_needed` names
   those that have changed.
@@ -40,7 +42,7 @@ from cli.config import (
     refuse_absent,
 )
 from cli.identity import Identified
-from cli.keys import LIST_FILE, Missing, describe_absent
+from cli.keys import LIST_FILE, Absent, Held, Missing, describe_absent
 from cli.logs import set_up_logging
 from tables.conditions import Conditions
 
@@ -65,17 +67,20 @@ class RoleConfiguration:
         keep: bool = True,
         needs_keys: bool = False,
     ) -> None:
-        """Raises ConfigError. `keep`: whether what is accepted is copied. `needs_keys`: whether this process says which
-        key files are not there."""
+        """Raises ConfigError. `keep`: whether what is accepted is copied. `needs_keys`: whether this process lets
+        requests in by keys: then it says which of them it can't use."""
         self._environ = os.environ if environ is None else environ
         self._only_settings = only_settings
         self._keep = keep
         self._needs_keys = needs_keys
+        self._copies = (ACCEPTED,) if needs_keys else (ACCEPTED, ACCEPTED_SETTINGS)
         self._missing = Missing.LEAVE_OUT
-        self._held: dict[Path, bytes] = {}
+        self._held: Held = {}
         self._is_settled = False
-        self.absent: dict[Path, str] = {}
+        self.absent: Absent = {}
         """Key files that can't be read → why not."""
+        self.spoilt: Absent = {}
+        """Secrets of what was accepted before that can't be used any more → why not."""
         self.refusal: str | None = None
         """What is wrong with the file, where this process doesn't run on it."""
         self.settings, self.organisations = self._begin()
@@ -106,35 +111,42 @@ class RoleConfiguration:
             _keep(settings.data / "run" / (ACCEPTED if whole else ACCEPTED_SETTINGS), file.text)
         return settings, organisations
 
-    def _judge(self, file: ConfigFile) -> tuple[Settings, Organisations, bool]:
+    def _judge(
+        self, file: ConfigFile, *, accepted_before: bool = False
+    ) -> tuple[Settings, Organisations, bool]:
         if self._only_settings:
             settings, whole = load_for_settings(self._environ, file=file)
             return settings, Organisations(), whole
-        settings, organisations, self.absent = load_with_keys(
-            self._environ, missing=self._missing, file=file, held=self._held
+        settings, organisations, keys = load_with_keys(
+            self._environ,
+            missing=self._missing,
+            file=file,
+            held=self._held,
+            lenient=accepted_before or not self._needs_keys,
         )
-        return settings, organisations, True
+        self.absent, self.spoilt = keys.absent, keys.spoilt
+        return settings, organisations, not keys.spoilt
 
     def _all_that_is_wrong(self, path: Path, first: ConfigError) -> str:
         try:
             file: ConfigFile | ConfigError = read_file(path)
         except ConfigError as error:
             file = error
-        every = dict.fromkeys(
-            [str(first), *complaints(self._environ, file, with_secrets=not self._only_settings)]
-        )
+        every = dict.fromkeys([str(first), *complaints(self._environ, file, with_secrets=self._needs_keys)])
         return _some(list(every), "; ")
 
     def _of_copy(self, path: Path, refused: ConfigError) -> tuple[Settings, Organisations]:
         """What was accepted last. Raises the refusal where there is nothing, or where that is no good either."""
         folder = _data_folder(self._environ, path) / "run"
-        names = (ACCEPTED, ACCEPTED_SETTINGS) if self._only_settings else (ACCEPTED,)
-        copies = [folder / name for name in names if (folder / name).exists()]
+        unusable = ""
+        copies = [folder / name for name in self._copies if (folder / name).exists()]
         for copy in sorted(copies, key=lambda one: one.stat().st_mtime, reverse=True):
-            with contextlib.suppress(ConfigError):
-                settings, organisations, _ = self._judge(read_file(copy))
+            try:
+                settings, organisations, _ = self._judge(read_file(copy), accepted_before=True)
                 return settings, organisations
-        raise refused
+            except ConfigError as error:
+                unusable += f"; nor can {copy} be used, which was accepted before: {error}"
+        raise ConfigError(refused.setting, refused.message + unusable) if unusable else refused
 
     async def follow(self, conditions: Conditions, take: Callable[[Organisations], None]) -> None:
         """Until cancelled: on SIGHUP reads the file again and hands its organisations to `take`."""
@@ -144,10 +156,11 @@ class RoleConfiguration:
         while True:
             await asked.wait()
             asked.clear()
+            before = self.organisations
             # In a thread: many organisations take longer than a request may wait.
             await asyncio.to_thread(self.read_again)
             self._say(conditions)
-            if self.refusal is None:
+            if self.organisations is not before:
                 take(self.organisations)
 
     def read_again(self) -> None:
@@ -157,6 +170,9 @@ class RoleConfiguration:
             self.settings, self.organisations = self._accept(path)
         except ConfigError as error:
             self.refusal = self._all_that_is_wrong(path, error)
+            if self.spoilt:  # which of them are right by now need not wait for the others
+                with contextlib.suppress(ConfigError):
+                    _, self.organisations = self._of_copy(path, error)
             return
         self.refusal = None
         if self._only_settings:
@@ -178,8 +194,8 @@ class RoleConfiguration:
             conditions.set(
                 "configuration_refused",
                 f"{path} is refused as a whole, and this process goes on with what it accepted before"
-                f"{self._copy_named()}: {self.refusal}. Correct it (`reports check` says whether it is right), "
-                "then send SIGHUP",
+                f"{self._copy_named()}: {self.refusal}. Correct it, or what it names (`reports check` says whether all "
+                "is right), then send SIGHUP",
             )
         self._say_absent(conditions)
         self._say_secret(conditions)
@@ -194,19 +210,19 @@ class RoleConfiguration:
 
     def _copy_named(self) -> str:
         run = self._first.data / "run"
-        names = (ACCEPTED, ACCEPTED_SETTINGS) if self._only_settings else (ACCEPTED,)
-        return next((f" ({run / name})" for name in names if (run / name).exists()), "")
+        return next((f" ({run / name})" for name in self._copies if (run / name).exists()), "")
 
     def _say_absent(self, conditions: Conditions) -> None:
-        if not (self._needs_keys and self.absent):
+        if not (self._needs_keys and (self.absent or self.spoilt)):
             conditions.clear("keys_missing")
             return
         unless_lost = (
             f". No other key is made in its place, since the senders have this one; where it is lost for good, remove "
             f"its line from {self._first.data / LIST_FILE}, send SIGHUP and give the senders the new one"
-            if self._missing is Missing.MAKE
+            if self.absent and self._missing is Missing.MAKE
             else ""
         )
+        right_ones = ", or put the right ones in their place" if self.spoilt else ""
         waiting = self.organisations.waiting()
         follows = (
             f"requests for {_some(waiting)} are told to try again later"
@@ -215,8 +231,9 @@ class RoleConfiguration:
         )
         conditions.set(
             "keys_missing",
-            f"key files that {self._first.config} names can't be used on this host: {describe_absent(self.absent)}. "
-            f"Meanwhile {follows}. The way out: {COPY_KEYS}, then send SIGHUP{unless_lost}",
+            f"keys that {self._first.config} names can't be used on this host: "
+            f"{describe_absent({**self.absent, **self.spoilt})}. Meanwhile {follows}. The way out: "
+            f"{COPY_KEYS}{right_ones}, then send SIGHUP{unless_lost}",
         )
 
     def _say_secret(self, conditions: Conditions) -> None:
@@ -248,10 +265,10 @@ def settings_beside(environ: Mapping[str, str] | None = None) -> Settings:
 def configuration_beside(
     environ: Mapping[str, str] | None = None, *, needs_keys: bool = False
 ) -> tuple[Settings, Organisations]:
-    """The same with the organisations. Raises ConfigError too where `needs_keys` and a key file is not there."""
-    configuration = _said(RoleConfiguration(environ, keep=False))
+    """The same with the organisations. Raises ConfigError too where `needs_keys` and a key can't be used."""
+    configuration = _said(RoleConfiguration(environ, keep=False, needs_keys=True))
     if needs_keys:
-        refuse_absent(configuration.absent)
+        refuse_absent({**configuration.absent, **configuration.spoilt})
     return configuration.settings, configuration.organisations
 
 

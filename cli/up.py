@@ -106,7 +106,7 @@ def only_one(settings: Settings) -> Iterator[None]:
     """Keep the data folder's lock. Raises StateError when another `up` has it."""
     path = settings.data / "run" / "up.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
+    with path.open("a+", errors="replace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

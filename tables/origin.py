@@ -19,10 +19,10 @@ from confluent_kafka.admin import AdminClient
 from app.errors import TryLater
 from app.facts import FactsRecord, decode_record
 from app.identity import Databases, yields_key
-from app.topics import FACTS
+from app.topics import FACTS, WEBHOOKS
 from tables import layout
 from tables.installation import ASK_S, log_ends, reading_consumer
-from tables.kafka_clients import client_settings
+from tables.kafka_clients import client_settings, kafka_words
 from tables.layout import Meta
 
 SAMPLED_PARTITIONS: Final = 8
@@ -105,6 +105,29 @@ def look_at_facts(kafka: str, secret: bytes | None) -> StoredFacts:
         return StoredFacts(any=known, ours=ours, foreign=foreign)
     except KafkaException as error:
         raise TryLater(1, f"Kafka at {kafka} can't be asked for topic {FACTS}: {error}") from error
+    finally:
+        consumer.close()
+
+
+def records_before(kafka: str, at_ms: int) -> bool:
+    """Whether `facts` or `webhooks` hold records from before this time. Facts that were removed may have been older;
+    webhooks that were removed are no sign, since age removes them."""
+    consumer = reading_consumer(kafka)
+    try:
+        for topic in (FACTS, WEBHOOKS):
+            for partition in sorted(consumer.list_topics(topic, timeout=ASK_S).topics[topic].partitions):
+                low, high = log_ends(consumer, TopicPartition(topic, partition))
+                if topic == FACTS and low > 0:
+                    return True
+                (found,) = consumer.offsets_for_times(
+                    [TopicPartition(topic, partition, at_ms)], timeout=ASK_S
+                )
+                # A negative offset: no record is as new.
+                if high > low and not 0 <= found.offset <= low:
+                    return True
+        return False
+    except KafkaException as error:
+        raise TryLater(1, kafka_words(error, kafka)) from error
     finally:
         consumer.close()
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -47,6 +48,13 @@ class Presence(msgspec.Struct, frozen=True):
 SILENT_MS: Final = 10_000
 """A process that has said nothing for so long is not alive: ten signs of life missed."""
 decode_presence = msgspec.json.Decoder(Presence).decode
+
+
+def folder_word(state: Path) -> str:
+    """A state folder's own word, with which its workers' names begin (`agents.slots`); empty where it has none."""
+    with contextlib.suppress(OSError):
+        return (state / "slots" / "id").read_text("utf-8", "replace").partition(" ")[0].strip()
+    return ""
 
 
 def conditions_of(stored: Mapping[bytes, bytes], now_ms: int) -> list[Condition]:

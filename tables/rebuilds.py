@@ -6,6 +6,7 @@ worker opens the database first; and `Meta.rebuilding` marks one that was not fi
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,8 @@ from tables.views import REBUILD
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+log = logging.getLogger(__name__)
 
 FILE: Final = "rebuild.json"
 HELD_S: Final = 3600
@@ -43,10 +46,17 @@ async def asked(redis: Redis) -> Request:
 
 
 def read_request(state: Path) -> Request:
-    """The last request, `NONE` where there never was one. Raises ValueError for a file that is none."""
+    """The last request, `NONE` where there never was one; a damaged file is made again as that."""
     try:
         return msgspec.json.decode((state / FILE).read_bytes(), type=Request)
     except FileNotFoundError:
+        return NONE
+    except (msgspec.MsgspecError, ValueError):
+        log.warning(
+            "%s is damaged and made again: where a rebuild that was asked for isn't done, ask for it again",
+            state / FILE,
+        )
+        write_request(state, NONE)
         return NONE
 
 

@@ -88,7 +88,7 @@ def test_no_samples_and_no_tests_of_an_esp_that_is_none() -> None:
 
 def test_the_page_s_configuration_is_one() -> None:
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    organisations = parse_organisations(tomllib.loads(block), str.encode, ESPS)
+    organisations = parse_organisations(tomllib.loads(block), lambda reference, _: reference.encode(), ESPS)
     source = organisations.find_source("acme", "news")
     assert source is not None
     assert source.esp in ESPS

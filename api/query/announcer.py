@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from api.query.partitions import Partitions
 from api.query.wire import ANNOUNCE_S, QUERIES, UNREADABLE, Announcement
 from tables.conditions import Conditions
+from tables.presence import folder_word
 from tables.redis_client import redis_words
 from tables.redis_clock import RedisClock
 from tables.views import OWNERS, Owner
@@ -82,7 +83,7 @@ class Announcer:
 
     async def _announce(self, readable: set[int]) -> None:
         owners = cast(dict[bytes, bytes], await self._redis.hgetall(OWNERS))
-        word = self._word()
+        word = folder_word(self._state)
         mine = here(readable, owners, word)
         self._say(elsewhere(owners, word) if word else set())
         if mine != self.announced:
@@ -113,12 +114,6 @@ class Announcer:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             if self.announced:
                 await self._withdraw(self.announced)
-
-    def _word(self) -> str:
-        """The folder's own word, with which its workers' names begin (`agents.slots`)."""
-        with contextlib.suppress(OSError):
-            return (self._state / "slots" / "id").read_text().partition(" ")[0].strip()
-        return ""
 
 
 def here(readable: set[int], owners: Mapping[bytes, bytes], word: str) -> set[int]:

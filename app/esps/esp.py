@@ -57,14 +57,25 @@ class Confirmation(msgspec.Struct, frozen=True):
     token: str
 
 
+def _any_source(source: Source) -> None:
+    return None
+
+
+def _any_secret(secret: bytes) -> str | None:
+    return None
+
+
 class Esp(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     verify: Callable[[Source, WireHeaders, bytes], None]
     parse: Callable[[bytes, KeptHeaders], list[Event | Poison]]
     split: Callable[[bytes, KeptHeaders], list[bytes]]
     """Each event of a body as a body of its own, in the order in which `parse` gives them."""
-    check: Callable[[Source], None]
-    """Whether the source's secrets can be used at all: raises ConfigError. For the start, not for each request."""
+    check: Callable[[Source], None] = _any_source
+    """Whether the source says what it needs and nothing that contradicts it, whatever its secrets hold: raises
+    ConfigError. For the start, not for each request."""
+    unusable: Callable[[bytes], str | None] = _any_secret
+    """Why this can't be one of `secrets`, in words that follow what it is called; None: it can be."""
     busy: Busy = Busy()
     limited_status: int = 429
     """What to answer one that sends more than its source's `rate_limit`, so that this ESP comes again."""

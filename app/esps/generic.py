@@ -42,10 +42,6 @@ def verify(source: Source, headers: WireHeaders, body: bytes) -> None:
     check_authorization(source, headers, bearer)
 
 
-def check(source: Source) -> None:
-    """Any bytes will do as a token."""
-
-
 class Refused(msgspec.Struct, frozen=True):
     index: int
     error: str
@@ -144,4 +140,4 @@ def _event(item: documents.JsonObject) -> Event | str:
     )
 
 
-ESP: Final = Esp(name="generic", verify=verify, parse=parse, split=split, check=check)
+ESP: Final = Esp(name="generic", verify=verify, parse=parse, split=split)

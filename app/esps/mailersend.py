@@ -24,7 +24,6 @@ import hmac
 from hashlib import sha256
 from typing import Final
 
-from app.errors import ConfigError
 from app.esps import documents, fields
 from app.esps.credentials import fits, verify_signed
 from app.esps.esp import Esp, KeptHeaders, WireHeaders, refused
@@ -85,11 +84,10 @@ def _is_test(body: bytes, given: bytes) -> bool:
     return len(items) == 1 and isinstance(items[0], dict) and items[0].get("type") == TEST
 
 
-def check(source: Source) -> None:
-    for number, key in enumerate(source.secrets):
-        if key == PUBLIC_KEY:
-            where = f"orgs.{source.org}.sources.{source.name}.secrets[{number}]"
-            raise ConfigError(where, "is the key of MailerSend's documentation, not that of your webhook")
+def unusable(secret: bytes) -> str | None:
+    if secret == PUBLIC_KEY:
+        return "is the key of MailerSend's documentation, not that of your webhook"
+    return None
 
 
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
@@ -151,4 +149,4 @@ def _metadata(
     return metadata
 
 
-ESP: Final = Esp(name="mailersend", verify=verify, parse=parse, split=split, check=check)
+ESP: Final = Esp(name="mailersend", verify=verify, parse=parse, split=split, unusable=unusable)

@@ -116,10 +116,6 @@ def once(body: bytes) -> Once | None:
     return Once(_signed(triple), sha256(content).digest())
 
 
-def check(source: Source) -> None:
-    """Any bytes are a key of HMAC."""
-
-
 def _is_json(body: bytes) -> bool:
     return body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
@@ -290,4 +286,4 @@ def _headers(encoded: str | None) -> dict[str, str]:
         return {}
 
 
-ESP: Final = Esp(name="mailgun", verify=verify, parse=parse, split=split, check=check, timed=True, once=once)
+ESP: Final = Esp(name="mailgun", verify=verify, parse=parse, split=split, timed=True, once=once)

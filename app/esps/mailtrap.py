@@ -64,10 +64,6 @@ def _check_signature(source: Source, headers: WireHeaders, body: bytes) -> None:
         raise refused()
 
 
-def check(source: Source) -> None:
-    """Any bytes will do as a secret."""
-
-
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
     return documents.events(_items(body), _event, wrapped=True)
 
@@ -136,4 +132,4 @@ def _metadata(item: documents.JsonObject, word: str | None) -> dict[str, str]:
     return metadata
 
 
-ESP: Final = Esp(name="mailtrap", verify=verify, parse=parse, split=split, check=check)
+ESP: Final = Esp(name="mailtrap", verify=verify, parse=parse, split=split)

@@ -32,7 +32,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
-from app.errors import ConfigError
 from app.esps import documents, fields
 from app.esps.credentials import verify_signed
 from app.esps.esp import Esp, KeptHeaders, WireHeaders, refused
@@ -118,13 +117,10 @@ def _from_jwk(jwk: _Jwk) -> RSAPublicKey:
     return RSAPublicNumbers(*numbers).public_key()
 
 
-def check(source: Source) -> None:
-    for number, secret in enumerate(source.secrets):
-        if not _public_keys(secret):
-            where = f"orgs.{source.org}.sources.{source.name}.secrets[{number}]"
-            raise ConfigError(
-                where, "is not a public key of Postal (PEM, base64 of the DER, or its jwks.json)"
-            )
+def unusable(secret: bytes) -> str | None:
+    if not _public_keys(secret):
+        return "is not a public key of Postal (PEM, base64 of the DER, or its jwks.json)"
+    return None
 
 
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
@@ -186,4 +182,4 @@ def _outcome(kind: str, payload: documents.JsonObject) -> tuple[str | None, str 
     return bounce, reason, reply or output
 
 
-ESP: Final = Esp(name="postal", verify=verify, parse=parse, split=split, check=check)
+ESP: Final = Esp(name="postal", verify=verify, parse=parse, split=split, unusable=unusable)

@@ -29,7 +29,6 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
-from app.errors import ConfigError
 from app.esps import documents, fields
 from app.esps.credentials import verify_signed
 from app.esps.esp import NOW, Esp, KeptHeaders, WireHeaders, refused
@@ -104,11 +103,8 @@ def _key(secret: bytes) -> bytes | None:
     return key or None
 
 
-def check(source: Source) -> None:
-    for number, secret in enumerate(source.secrets):
-        if _key(secret) is None:
-            where = f"orgs.{source.org}.sources.{source.name}.secrets[{number}]"
-            raise ConfigError(where, "is not a signing secret of Resend (whsec_ and base64)")
+def unusable(secret: bytes) -> str | None:
+    return None if _key(secret) is not None else "is not a signing secret of Resend (whsec_ and base64)"
 
 
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
@@ -215,7 +211,7 @@ ESP: Final = Esp(
     verify=verify,
     parse=parse,
     split=split,
-    check=check,
+    unusable=unusable,
     headers=frozenset({"svix-id"}),
     timed=True,
 )

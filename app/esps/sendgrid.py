@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
-from app.errors import ConfigError
 from app.esps import documents, fields
 from app.esps.credentials import verify_signed
 from app.esps.esp import Esp, KeptHeaders, WireHeaders, refused
@@ -116,11 +115,10 @@ def _public_key(secret: bytes) -> ec.EllipticCurvePublicKey | None:
     return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
-def check(source: Source) -> None:
-    for number, secret in enumerate(source.secrets):
-        if _public_key(secret) is None:
-            where = f"orgs.{source.org}.sources.{source.name}.secrets[{number}]"
-            raise ConfigError(where, "is not a verification key of SendGrid (base64 of an ECDSA public key)")
+def unusable(secret: bytes) -> str | None:
+    if _public_key(secret) is None:
+        return "is not a verification key of SendGrid (base64 of an ECDSA public key)"
+    return None
 
 
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
@@ -213,4 +211,4 @@ def _metadata(rest: documents.JsonObject, word: object) -> dict[str, str]:
     return metadata
 
 
-ESP: Final = Esp(name="sendgrid", verify=verify, parse=parse, split=split, check=check)
+ESP: Final = Esp(name="sendgrid", verify=verify, parse=parse, split=split, unusable=unusable)

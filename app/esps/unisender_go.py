@@ -91,10 +91,6 @@ def _md5(content: bytes) -> bytes:
     return md5(content, usedforsecurity=False).hexdigest().encode()
 
 
-def check(source: Source) -> None:
-    """Any bytes will do as an API key."""
-
-
 def parse(body: bytes, headers: KeptHeaders) -> list[Event | Poison]:
     return documents.events(documents.read_by_user(body), _event, wrapped=True)
 
@@ -147,6 +143,4 @@ def _kind(status: str | None, outcome: str | None) -> tuple[str, str | None]:
     return "bounced", "hard"
 
 
-ESP: Final = Esp(
-    name="unisender_go", verify=verify, parse=parse, split=split, check=check, probes=frozenset({"GET"})
-)
+ESP: Final = Esp(name="unisender_go", verify=verify, parse=parse, split=split, probes=frozenset({"GET"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from agents.slots import Slot
 from app.errors import StateError
+from tables.presence import folder_word
 
 _HOLD = """
 import sys, time
@@ -77,6 +79,36 @@ def test_an_id_of_an_earlier_version_is_made_again(tmp_path: Path) -> None:
     slot = Slot(tmp_path)
     assert not slot.member.startswith("0123456789ab")
     slot.release()
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"\xff\xfe{garbage", b"\x00" * 30, b"\xff\xfe \xff", b"no-word 1:2:3\nand more"]
+)
+def test_damaged_files_are_made_again_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: bytes
+) -> None:
+    """All that the folder holds, also while the query process reads it."""
+    state = tmp_path / "state"
+    folder = state / "slots"
+    Slot(folder).release()
+    for path in folder.iterdir():
+        path.write_bytes(damaged)
+    folder_word(state)
+    slot = Slot(folder)
+    assert re.fullmatch(r"[0-9a-f]{12}-0", slot.member) and slot.member == f"{folder_word(state)}-0"
+    assert (f"{folder / 'id'} is damaged" in caplog.text) == bool(damaged)
+    slot.release()
+    again = Slot(folder)
+    assert again.member == slot.member
+    again.release()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_the_advice_helps(tmp_path: Path) -> None:
+    (tmp_path / "id").mkdir()
+    with pytest.raises(StateError, match=f"{tmp_path}/id can't be written to.* where it is removed"):
+        Slot(tmp_path)
+    shutil.rmtree(tmp_path)
+    Slot(tmp_path).release()
 
 
 def word_of(folder: Path) -> str:

@@ -7,12 +7,20 @@ import pytest
 
 from app.errors import ConfigError
 from app.esps import ESPS
-from app.organisations import DEFAULT_CAMPAIGN_TEMPLATES, Organisations, parse_organisations
+from app.organisations import (
+    DEFAULT_CAMPAIGN_TEMPLATES,
+    Organisations,
+    Unusable,
+    parse_organisations,
+    same_secrets,
+    without_secrets,
+)
+from tests.support import locks
 
 SECRETS = {
     "env:KEY": b"key-secret",
     "env:OTHER": b"other-secret",
-    "env:PUBLIC": b"public-key",
+    "env:PUBLIC": locks.SENDGRID.public,
     "env:BASIC": b"user:password",
     "env:EMPTY": b"",
 }
@@ -45,11 +53,12 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def resolve(reference: str) -> bytes:
-    try:
-        return SECRETS[reference]
-    except KeyError:
-        raise LookupError(f"no {reference}") from None
+def resolve(reference: str, unusable: Unusable) -> bytes:
+    secret = SECRETS.get(reference)
+    problem = f"no {reference}" if secret is None else unusable(secret)
+    if secret is None or problem:
+        raise LookupError(problem)
+    return secret
 
 
 def parse(document: dict[str, Any] = DOCUMENT) -> Organisations:
@@ -87,7 +96,12 @@ def test_a_whole_document() -> None:
         ("loader", "acme", b"other-secret", frozenset({"read", "write", "ops"})),
     ]
     news = acme.sources["news"]
-    assert (news.org, news.name, news.esp, news.secrets) == ("acme", "news", "sendgrid", (b"public-key",))
+    assert (news.org, news.name, news.esp, news.secrets) == (
+        "acme",
+        "news",
+        "sendgrid",
+        (locks.SENDGRID.public,),
+    )
     assert news.campaign == ("{metadata.campaign_id}-{metadata.run}", "{tag}")
     assert (news.default_campaign, news.variant_prefix, news.strip_query) == ("unassigned", "ab_", ("utm_*",))
     assert acme.sources["app"].campaign == DEFAULT_CAMPAIGN_TEMPLATES
@@ -149,7 +163,6 @@ DASHBOARD = f"{ORG}/keys/dashboard"
         (f"{DASHBOARD}/secret", "plain-text-secret", "orgs.acme.keys.dashboard.secret"),
         (f"{DASHBOARD}/secret", "env:MISSING", "orgs.acme.keys.dashboard.secret"),
         (f"{DASHBOARD}/secret", "env:EMPTY", "orgs.acme.keys.dashboard.secret"),
-        (f"{DASHBOARD}/secret", "env:OTHER", "orgs.acme.keys.loader.secret"),
         (f"{DASHBOARD}/scope", ["read"], "orgs.acme.keys.dashboard.scope"),
         (f"{NEWS}/esp", None, "orgs.acme.sources.news.esp"),
         (f"{NEWS}/esp", "sendgird", "orgs.acme.sources.news.esp"),
@@ -204,3 +217,20 @@ def test_no_repr_shows_a_secret() -> None:
     assert "acme" in shown
     for secret in SECRETS.values():
         assert not secret or secret.decode() not in shown
+
+
+def test_two_api_keys_with_one_secret_are_nobody_s() -> None:
+    """Whichever was overwritten with the other: it must not let one's owner in as the other."""
+    document = with_changed("orgs/acme/keys/again", {"secret": "env:A", "scopes": ["read"]})
+    document["orgs"]["globex"] = {"keys": {"k": {"secret": "env:B", "scopes": ["read"]}}}
+    keys = {"env:A": b"key-secret", "env:B": b"another"}
+    found = parse_organisations(
+        document, lambda reference, unusable: keys.get(reference) or resolve(reference, unusable), ESPS
+    )
+    ((second, first),) = same_secrets(found)
+    assert (second.name, first.name) == ("again", "dashboard")
+    without = without_secrets(found, [first, second])
+    assert without.find_key(b"key-secret") is None and without.find_key(b"") is None
+    key = without.find_key(b"another")
+    assert key is not None and key.org == "globex"
+    assert without.waiting() == ["orgs.acme.keys.dashboard", "orgs.acme.keys.again"]

@@ -132,7 +132,7 @@ def test_env_and_file_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "what"),
     [
-        ("env:NOT_THERE", "the environment has no NOT_THERE"),
+        ("env:NOT_THERE", "the environment's NOT_THERE is not set"),
         ("file:not-there", "is not there"),
         ("file:{data}/not-there", "is not there"),
         ("file:{data}/keys/../not-there", "is not there"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from confluent_kafka.admin import AdminClient
 
 from app import facts as f
 from app import keys
-from app.errors import StateError, TryLater
+from app.errors import ConfigError, StateError, TryLater
 from app.facts import FactsRecord, encode
 from app.settings import Settings
-from app.topics import FACTS, INSTALLATION
+from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli import identity
 from cli.identity import Identified, identify
 from cli.keys import Missing
@@ -347,3 +348,130 @@ def test_nothing_but_the_topic_is_made_for_a_host_that_is_refused(host: Callable
         identify(host("b"))
     admin = AdminClient({"bootstrap.servers": a.kafka, "log_level": 2})
     assert FACTS not in admin.list_topics(timeout=10).topics
+
+
+FOREIGN = "deadbeefdeadbeef"
+
+
+def refused(settings: Settings) -> str:
+    """What a start is told that must not go on; nothing may have been written by it."""
+    before, kept = records(settings), files(settings)
+    with pytest.raises(StateError) as told:
+        identify(settings)
+    assert (records(settings), files(settings)) == (before, kept)
+    return str(told.value)
+
+
+def test_a_folder_that_says_a_foreign_id_is_told_and_the_advice_helps(host: Callable[..., Settings]) -> None:
+    """It was taken for a proof that the topic had been recreated, for ever."""
+    a, b = host("a", OURS), host("b", OURS)
+    first = identify(a)
+    identify(b)
+    write_facts(a, OURS, 5)
+    for settings, name in ((a, "installation"), (b, "installation.joined")):
+        path = settings.data / name
+        path.write_text(f"{FOREIGN}\n")
+        for written in (None, (0, 0)):  # also one that is older than the identity: the facts are not
+            if written is not None:
+                os.utime(path, written)
+            told = refused(settings)
+            assert f"{path} says that this folder is of installation {FOREIGN}; the cluster's" in told
+            assert f"is {first.identity.id}, made 20" in told
+    assert "move it away" in told
+    (b.data / "installation.joined").rename(b.data / "moved away")
+    assert not identify(b).home
+    assert f"write {first.identity.id} into that file" in told
+    (a.data / "installation").write_text(first.identity.id)
+    assert identify(a).home
+    log = InstallationLog(a.kafka).read()
+    assert log is not None and log.again_ms is None and log.before == frozenset()
+
+
+def test_a_foreign_id_that_is_younger_than_the_recreated_topic_proves_nothing(
+    host: Callable[..., Settings],
+) -> None:
+    a, b, c = host("a", OURS), host("b", OURS), host("c", OURS)
+    before = identify(a)
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION,))
+    identify(c)
+    b.data.mkdir()
+    (b.data / "installation").write_text(FOREIGN)
+    assert FOREIGN in refused(b)
+    identify(a)
+    log = InstallationLog(a.kafka).read()
+    assert log is not None and log.before == {before.identity.id}
+
+
+def test_a_host_that_knew_the_installation_joins_the_one_that_is_made_where_the_secret_was_lost(
+    host: Callable[..., Settings],
+) -> None:
+    """As docs/operate.md says it (`A lost secret`): of the log only the webhooks stay."""
+    a, b = host("a"), host("b")
+    first = identify(a)
+    b.data.mkdir()
+    shutil.copy(a.data / "secret", b.data / "secret")
+    identify(b)
+    producer = Producer({"bootstrap.servers": a.kafka, "log_level": 2})
+    producer.produce(WEBHOOKS, b"a body", partition=0)
+    assert producer.flush(10) == 0
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION, FACTS))
+    (a.data / "secret").unlink()
+    again = identify(a)
+    assert again.new and again.identity.id != first.identity.id
+    shutil.copy(a.data / "secret", b.data / "secret")
+    assert identify(b).identity == again.identity
+
+
+GARBAGE = (b"", b"\xff\xfe{garbage", b"\x00" * 40, b"deadbeef")
+
+
+def test_no_damaged_file_gives_more_than_a_line_that_names_it(
+    host: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever it is; and where it says of whose the folder is, the line says what to write."""
+    a, b = host("a", OURS), host("b", OURS)
+    first = identify(a)
+    identify(b)
+    count = records(a)
+    for settings, name in (
+        (a, "installation"), (b, "installation.joined"), (a, "keys.made"), (a, "installation.new"),
+        (a, "keys.made.new"), (a, "secret.new"),
+    ):  # fmt: skip
+        path = settings.data / name
+        kept = path.read_bytes() if path.exists() else None
+        for garbage in GARBAGE:
+            path.write_bytes(garbage)
+            caplog.clear()
+            try:
+                identify(settings)
+                assert name != "installation"
+                told = caplog.text
+            except (StateError, ConfigError) as error:
+                told = str(error)
+                assert str(path) in told and ("move it away" in told or first.identity.id in told)
+            if name == "installation.joined":
+                assert f"{path} is damaged and made again" in told
+                assert path.read_text().strip() == first.identity.id
+            path.unlink(missing_ok=True) if kept is None else path.write_bytes(kept)
+        assert identify(settings).identity == first.identity
+    assert identify(a).home and not identify(b).home
+    assert records(a) == count
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_a_damaged_id_where_the_topic_is_gone_too_makes_no_installation(
+    host: Callable[..., Settings], garbage: bytes
+) -> None:
+    a = host("a", OURS)
+    first = identify(a)
+    write_facts(a, OURS, 5)
+    delete_topics(a.kafka, (INSTALLATION,))
+    ensure_topics(a)
+    path = a.data / "installation"
+    path.write_bytes(garbage)
+    told = refused(a)
+    assert f"{path} is damaged" in told and "copy of it from a backup" in told
+    path.write_text(first.identity.id)
+    assert identify(a).identity.id == first.identity.id

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.organisations import AbsentSecret
-from cli.keys import ID_FILE, LIST_FILE, KeyFiles, Missing, describe_absent, list_header
+from cli.keys import ID_FILE, LIST_FILE, Held, KeyFiles, Missing, describe_absent, list_header
+
+
+def any_secret(secret: bytes) -> str | None:
+    return None if secret else "is empty"
+
 
 NAMES = ("dashboard", "news.pub", "offers.basic")
 
@@ -32,14 +37,14 @@ class Host:
         self,
         *names: str,
         missing: Missing = Missing.MAKE,
-        held: dict[Path, bytes] | None = None,
+        held: Held | None = None,
     ) -> dict[str, bytes]:
         """What a start of a role whose file names these finds; without those that are left out."""
         files = KeyFiles(self.data, missing, held)
         found = {}
         for name in names:
             try:
-                found[name] = files.read(self.data / "keys" / name)
+                found[name] = files.read(self.data / "keys" / name, any_secret)
             except AbsentSecret:
                 assert self.data / "keys" / name in files.absent
         files.keep_list()
@@ -106,7 +111,7 @@ def test_a_line_that_is_removed_lets_the_key_be_made(host: Host) -> None:
 def test_roles_that_read_a_new_name_together_list_it_once(host: Host) -> None:
     files = [KeyFiles(host.data, Missing.MAKE) for _ in range(3)]
     for one in files:
-        one.read(host.data / "keys" / "dashboard")
+        one.read(host.data / "keys" / "dashboard", any_secret)
     for one in files:
         one.keep_list()
     assert (host.data / LIST_FILE).read_text().splitlines().count("dashboard") == 1
@@ -119,7 +124,7 @@ def test_another_host_makes_none(tmp_path: Path) -> None:
 
 
 def test_a_process_keeps_what_it_has_read(host: Host) -> None:
-    held: dict[Path, bytes] = {}
+    held: Held = {}
     made = host.start(*NAMES, held=held)
     shutil.rmtree(host.data / "keys")
     assert host.start(*NAMES, held=held) == made
@@ -136,7 +141,7 @@ def test_an_empty_file_and_one_that_cant_be_read_are_left_out(host: Host) -> Non
     files = KeyFiles(host.data, Missing.MAKE)
     for name in ("empty", "folder"):
         with pytest.raises(AbsentSecret):
-            files.read(folder / name)
+            files.read(folder / name, any_secret)
     assert (
         describe_absent(files.absent)
         == f"{folder}/empty is empty; {folder}/folder can't be read: Is a directory"
@@ -148,7 +153,23 @@ def test_a_role_that_looks_while_another_one_makes_the_key_has_it(host: Host) ->
     """Not listed when it began, there when it looks: never taken for lost."""
     late = KeyFiles(host.data, Missing.MAKE)
     made = host.start("dashboard")
-    assert late.read(host.data / "keys" / "dashboard") == made["dashboard"]
+    assert late.read(host.data / "keys" / "dashboard", any_secret) == made["dashboard"]
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xfe{garbage", b"\x00" * 80])
+def test_a_spoilt_list_is_begun_again_and_no_key_is_made_a_second_time(
+    host: Host, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    host.start(*NAMES)
+    path = host.data / LIST_FILE
+    path.write_bytes(garbage)
+    (host.data / "keys" / "dashboard").unlink()
+    assert set(host.start(*NAMES)) == {*NAMES} - {"dashboard"}
+    assert f"{path} is damaged" in caplog.text
+    assert sorted(path.read_text().split()) == sorted(NAMES)
+    caplog.clear()
+    assert set(host.start(*NAMES, "new")) == {*NAMES, "new"} - {"dashboard"}
+    assert "is damaged" not in caplog.text
 
 
 class Lives(RuleBasedStateMachine):

@@ -82,3 +82,12 @@ def test_one_that_does_not_end_is_killed(tmp_path: Path) -> None:
     server.stop(timeout_s=0.5)
     assert server.process.returncode == -signal.SIGKILL
     assert not address_file(tmp_path, "redis").exists()
+
+
+@pytest.mark.parametrize("damaged", [b"\xff\xfe{garbage", b"99999\n", b"-1\n", b""])
+def test_damaged_remembered_ports_are_chosen_again(tmp_path: Path, damaged: bytes) -> None:
+    server = own_server.OwnServer("redis", tmp_path)
+    (tmp_path / "redis" / "ports").write_bytes(damaged)
+    (port,) = server.ports([0])
+    assert server.ports([0]) == [port]
+    assert (tmp_path / "redis" / "ports").read_text() == f"{port}\n"

@@ -21,11 +21,13 @@ from app.installation import Identity
 from app.organisations import Organisations
 from app.settings import Settings
 from cli import hangup
+from cli.check import check
 from cli.identity import Identified
 from cli.role_configuration import ACCEPTED, ACCEPTED_SETTINGS, RoleConfiguration
 from cli.supervisor import reports_role
 from tables.conditions import Conditions
 from tests.cli.test_supervisor import Heard, running, until
+from tests.support import locks
 from tests.support.kafka import fresh_topics
 from tests.support.processes import ROOT, environment
 
@@ -46,7 +48,7 @@ class World:
         self.file.write_text(text)
 
     def start(self, *, only_settings: bool = False) -> RoleConfiguration:
-        return RoleConfiguration(self.environ, only_settings=only_settings)
+        return RoleConfiguration(self.environ, only_settings=only_settings, needs_keys=not only_settings)
 
     def copies(self) -> set[str]:
         return {path.name for path in (self.data / "run").iterdir()}
@@ -127,6 +129,24 @@ def test_who_needs_settings_only_may_lack_secrets(world: World) -> None:
     assert world.copies() == {ACCEPTED_SETTINGS, ACCEPTED}
     world.write(BAD_ORG)
     assert world.start(only_settings=True).refusal
+
+
+@pytest.mark.parametrize("damaged", [b"\xff\xfe{garbage", b"[orgs", b"[orgs.acme]\ncolour = 1\n"])
+@pytest.mark.parametrize("only_settings", [False, True])
+def test_a_damaged_copy_is_named_where_it_is_needed(
+    world: World, damaged: bytes, only_settings: bool
+) -> None:
+    world.write(ORG.format(name="Acme"))
+    world.start(only_settings=only_settings)
+    copy = world.data / "run" / ACCEPTED
+    copy.write_bytes(damaged)
+    world.write(NOT_TOML)
+    with pytest.raises(ConfigError, match=f"is not TOML.*; nor can {copy} be used") as told:
+        world.start(only_settings=only_settings)
+    assert "\n" not in str(told.value)
+    world.write(ORG.format(name="Acme"))
+    assert world.start(only_settings=only_settings).refusal is None
+    assert copy.read_text() == ORG.format(name="Acme")
 
 
 def test_a_copy_that_cant_be_written_stops_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -333,6 +353,126 @@ async def test_a_key_file_that_is_lost_is_told_and_held_until_the_end(world: Wor
     os.kill(os.getpid(), signal.SIGHUP)
     await until(lambda: not conditions.has("keys_missing"), "its end")
     assert taken[-1].waiting() == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+SECRETS = """
+[orgs.acme.keys.k]
+secret = "env:ACME_KEY"
+scopes = ["read"]
+[orgs.acme.keys.l]
+secret = "file:{data}/keys/l"
+scopes = ["read"]
+[orgs.acme.sources.grid]
+esp = "sendgrid"
+secrets = ["file:{data}/keys/grid.pub"]
+[orgs.acme.sources.brevo]
+esp = "brevo"
+basic = ["file:brevo.basic"]
+[orgs.acme.sources.resend]
+esp = "resend"
+secrets = ["env:RESEND"]
+"""
+
+
+class Keys(World):
+    """A host with all the secrets, in every place where one can be."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        super().__init__(folder, **settings)
+        self.environ |= {"RESEND": "whsec_" + "ab" * 16}
+        self.keys = self.data / "keys"
+        self.keys.mkdir(parents=True)
+        (self.keys / "l").write_text("of l\n")
+        (self.keys / "grid.pub").write_bytes(locks.SENDGRID.public)
+        (folder / "brevo.basic").write_text("webhook:password\n")
+        self.write(SECRETS)
+
+    def spoil(self, what: str) -> None:
+        if what in ("grid.pub", "l"):
+            (self.keys / what).write_text(self.environ["ACME_KEY"])
+        elif what == "brevo.basic":
+            (self.file.parent / what).write_text("no password\n")
+        elif what == "gone":
+            (self.file.parent / "brevo.basic").unlink()
+        elif what == "unset":
+            del self.environ["RESEND"]
+        else:
+            self.environ["RESEND"] = "re_123"
+
+
+SPOILT = (
+    ("grid.pub", ["orgs.acme.sources.grid"], "keys/grid.pub is not a verification key of SendGrid"),
+    ("brevo.basic", ["orgs.acme.sources.brevo"], "/brevo.basic must be user:password"),
+    ("gone", ["orgs.acme.sources.brevo"], "/brevo.basic is not there"),
+    ("RESEND", ["orgs.acme.sources.resend"], "the environment's RESEND is not a signing secret of Resend"),
+    ("unset", ["orgs.acme.sources.resend"], "the environment's RESEND is not set"),
+    ("l", ["orgs.acme.keys.k", "orgs.acme.keys.l"], "keys.l.secret is the same as that of orgs.acme.keys.k"),
+)
+every_spoilt = pytest.mark.parametrize(("what", "waiting", "said"), SPOILT)
+
+
+@every_spoilt
+async def test_a_secret_that_is_spoilt_stops_only_what_needs_it(
+    tmp_path: Path, hangups: None, what: str, waiting: list[str], said: str
+) -> None:
+    world = Keys(tmp_path)
+    assert world.start().organisations.waiting() == []
+    world.spoil(what)
+    again, conditions = world.start(), Conditions()
+    assert again.organisations.waiting() == waiting
+    task = asyncio.create_task(again.follow(conditions, lambda _: None))
+    await until(lambda: conditions.has("keys_missing"), "the condition")
+    missing = next(one.message for one in conditions.current() if one.code == "keys_missing")
+    assert said in missing and f"requests for {', '.join(waiting)} are told to try again" in missing
+    assert "put the right ones in their place" in missing
+    assert conditions.has("configuration_refused")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@every_spoilt
+def test_a_spoilt_secret_is_wrong_in_what_was_never_accepted(
+    tmp_path: Path, what: str, waiting: list[str], said: str
+) -> None:
+    """At the first start, and for `reports check` always; but not for the roles that need none."""
+    world = Keys(tmp_path)
+    world.spoil(what)
+    for keys in ("only_settings", "organisations"):
+        role = RoleConfiguration(world.environ, only_settings=keys == "only_settings")
+        role.read_again()
+        assert role.refusal is None
+        assert world.copies() == {ACCEPTED_SETTINGS}, "what the API refuses is no copy of the API's"
+    with pytest.raises(ConfigError) as caught:
+        world.start()
+    assert said.rpartition("keys.l.secret ")[2] in str(caught.value)
+    wrong, _, _ = check(world.environ)
+    assert any(said.rpartition("keys.l.secret ")[2] in line for line in wrong)
+
+
+async def test_a_secret_that_is_mended_waits_for_no_other(tmp_path: Path, hangups: None) -> None:
+    world = Keys(tmp_path)
+    world.start()
+    world.spoil("grid.pub")
+    world.spoil("brevo.basic")
+    configuration, conditions = world.start(), Conditions()
+    taken: list[Organisations] = []
+    hangup.expect("api")
+    task = asyncio.create_task(configuration.follow(conditions, taken.append))
+    await until(lambda: conditions.has("keys_missing"), "the condition")
+    (tmp_path / "brevo.basic").write_text("webhook:password\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: bool(taken), "what is right by now")
+    assert taken[-1].waiting() == ["orgs.acme.sources.grid"]
+    (world.keys / "grid.pub").write_bytes(locks.SENDGRID.public)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.current() == (), "all is well")
+    assert taken[-1].waiting() == []
+    (world.keys / "grid.pub").write_text("x")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.has("configuration_refused"), "the refusal")
+    assert configuration.organisations.waiting() == [], "what runs goes on with the key that it has"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -58,7 +58,9 @@ def test_one_per_data_folder(tmp_path: Path) -> None:
     ):
         pass
     with only_one(settings):
-        pass
+        (tmp_path / "run" / "up.lock").write_bytes(b"\xff\xfe")
+        with pytest.raises(StateError, match="runs already"), only_one(settings):
+            pass
 
 
 def test_the_page_and_its_sign_in_link() -> None:

@@ -86,6 +86,14 @@ def test_requests(tmp_path: Path) -> None:
     assert read_request(tmp_path) == NONE
     write_request(tmp_path, Request("one", from_log=True))
     assert read_request(tmp_path) == Request("one", from_log=True)
-    (tmp_path / "rebuild.json").write_text("nothing")
-    with pytest.raises(ValueError, match="JSON"):
-        read_request(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [b"nothing", b"", b"\xff\xfe{garbage", b"[]", b'{"id": 3}'])
+def test_a_damaged_request_is_named_and_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: bytes
+) -> None:
+    (tmp_path / "rebuild.json").write_bytes(damaged)
+    for _ in range(2):
+        assert read_request(tmp_path) == NONE
+    (line,) = caplog.messages
+    assert str(tmp_path / "rebuild.json") in line and "ask for it again" in line

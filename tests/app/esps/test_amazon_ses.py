@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ConfigError, RejectRequest
-from app.esps import amazon_ses, sns
+from app.esps import ESPS, amazon_ses, sns
 from app.esps.amazon_ses import ESP
 from app.esps.esp import CERTIFICATE, Confirmation
 from app.facts import Event
@@ -495,7 +495,7 @@ def test_the_same_event_again_is_the_same_fact() -> None:
 def configured(esp: str, **keys: object) -> Source:
     document = {"orgs": {"acme": {"sources": {"news": {"esp": esp, **keys}}}}}
     return (
-        parse_organisations(document, lambda reference: b"secret", {NAME, "sendgrid"})
+        parse_organisations(document, lambda reference, unusable: b"secret", ESPS)
         .by_id["acme"]
         .sources["news"]
     )

@@ -464,4 +464,3 @@ def test_a_password_beside_the_key_is_needed_too() -> None:
     with pytest.raises(RejectRequest):
         mailgun.verify(source("mailgun"), {}, envelope())
     mailgun.verify(source("mailgun", insecure=True), {}, b"")
-    mailgun.check(both)

@@ -268,6 +268,8 @@ def test_a_secret_is_a_mistake_where_nothing_is_signed(esp: str) -> None:
 @every_esp
 def test_a_check_complains_with_the_setting_s_name_or_not_at_all(esp: str) -> None:
     for secret in (b"no key at all", b"\xff\x00", b"A" * 10_000, b"whsec_!", b"-----BEGIN PUBLIC KEY-----"):
+        problem = ESPS[esp].unusable(secret)
+        assert problem is None or secret.decode("latin-1") not in problem
         try:
             ESPS[esp].check(samples.source(esp, secret))
         except ConfigError as error:

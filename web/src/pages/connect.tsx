@@ -77,8 +77,8 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
         ? <Notice>Nothing verifies what comes here (<code>insecure</code>): anybody who knows the address can add events.</Notice>
         : <p class="quiet small">Verified by {source.verification.map((name) => VERIFIED[name] ?? name).join(" and ")}.</p>}
       {source.key_missing && (
-        <Notice>A key of this source is missing on the server that answered. Webhooks that it can't verify are answered “try
-          again later”, so nothing is lost for now. Operations says which file it is and what to do.</Notice>
+        <Notice>A key of this source is missing on the server that answered, or is not a key of this mail service. Webhooks that it
+          can't verify are answered “try again later”, so nothing is lost for now. Operations says which file it is and what to do.</Notice>
       )}
       {source.silent && (
         <Notice>Nothing has come for {duration(source.silent_for_ms)}; usually at most {duration(source.allowed_silence_ms)} pass. Look at the
@@ -98,7 +98,7 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
 }
 
 function Light({ source, known }: { source: Source; known: boolean }) {
-  const [kind, words] = source.key_missing ? ["offline", "Key missing"]
+  const [kind, words] = source.key_missing ? ["offline", "Key missing or wrong"]
     : !known ? ["", "Not known"]
     : source.last_event_at === null ? ["", "Waiting for the first event"]
       : source.silent ? ["connecting", "Silent"] : ["live", "Events come in"];
