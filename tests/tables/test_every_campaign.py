@@ -14,6 +14,7 @@ from confluent_kafka import Message
 
 from app.errors import StateError, TryLater
 from app.topics import FACTS
+from cli.main import run
 from cli.topics import ensure_topics
 from tables.every_campaign import NOT_KNOWN, counted_campaigns, uncounted_campaigns
 from tables.log_reader import LogReader, Stretch
@@ -98,8 +99,12 @@ async def put_back(world: World, before: Saved) -> None:
         await redis.aclose()
 
 
-async def test_an_older_redis_and_a_log_that_begins_above_it(world: World) -> None:
+async def test_an_older_redis_and_a_log_that_begins_above_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The campaigns in between stand in the databases only: an erasure passed them over, and answered 200."""
+    world.export(monkeypatch)
+    erasing = ["erase", "a@example.com", "--org", ORG]
     await count(world, "spring", {"spring"})
     older = await saved(world)
     await count(world, "new", {"spring", "new"})
@@ -110,12 +115,16 @@ async def test_an_older_redis_and_a_log_that_begins_above_it(world: World) -> No
         world.trim(partition, 6)
     with pytest.raises(TryLater, match=rf"{NOT_KNOWN}.*`reports aggregate` runs.*try again"):
         await every(world)
+    assert await asyncio.to_thread(run, erasing) == 3
+    assert NOT_KNOWN in capsys.readouterr().err
     await put_back(world, newer)
     assert await every(world) == {"spring", "new"}, "what is counted may be trimmed"
     await put_back(world, older)
     async with world.worker(publishing=True) as worker:  # as it says
         await worker.settle()
         await until(world, {"spring", "new"})
+    assert await asyncio.to_thread(run, erasing) == 0
+    assert "stored for 2 campaigns" in capsys.readouterr().out
 
 
 async def test_a_recreated_log(world: World) -> None:
