@@ -4,6 +4,8 @@ Kafka's clients answer a position that the log doesn't have by beginning somewhe
 not read yet would be gone without a word. So:
 - At each assignment the positions are compared with the log, with what Redis kept of them, and with the topic's id in
   topic `installation`: a topic that was recreated begins anew, whatever the positions of the old one are.
+- Where `installation` was made again it doesn't say which `webhooks` was read. What Redis kept and Kafka's commits say
+  it; where neither does it can't be known whether anything is lost, and that is said. Then the id is recorded.
 - A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
@@ -32,7 +34,14 @@ from app.topics import FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_
 from tables.conditions import Conditions
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
-from tables.webhook_positions import WEBHOOK_POSITIONS, ends_of, position_fields, positions_of
+from tables.webhook_positions import (
+    WEBHOOK_POSITIONS,
+    Known,
+    ends_of,
+    position_fields,
+    positions_of,
+    read_before,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -271,50 +280,69 @@ class WebhookLog:
             facts = self._inspector.topic_id(FACTS)
             installation = self._installation.read()
             recorded = installation.topics.ids if installation is not None and installation.topics else {}
-            recorded_id = recorded.get(WEBHOOKS, "")
-            recreated = recorded_id not in ("", topic)
-            # Who finds it first says it of all: the others find the topic's new id.
-            looked_at = set(range(WEBHOOKS_PARTITIONS)) if recreated else set(new)
+            # Who finds it first says it of all: the others find the topic's id.
+            first = bool(recorded) and recorded.get(WEBHOOKS) != topic
+            looked_at = set(range(WEBHOOKS_PARTITIONS)) if first else set(new)
             committed = self._committed(looked_at)
             ends = self._ends(looked_at, committed)
         except StateError as error:
             raise TryLater(1, str(error)) from error
-        if kept is None and (recreated or any(ends[p].start > 0 for p in looked_at - committed.keys())):
+        if kept is None and (first or any(ends[p].start > 0 for p in looked_at - committed.keys())):
             raise TryLater(
                 1, f"Kafka has no position in topic {WEBHOOKS}: Redis may have it, and doesn't answer"
             )
         self._topic, self._facts = topic, facts
         kept = kept or {}
-        positions = positions_of(kept)
-        starts: dict[int, int] = {}
         lost: list[LostWebhooks] = []
+        starts: dict[int, int] = {}
         for partition in sorted(looked_at):
-            known = positions.get(partition)
-            before = recorded_id or (known.topic if known is not None else topic)
-            if before != topic:
-                position = committed.get(partition)
-                if known is not None:  # one of an older topic still: nobody has read this one
-                    position = known.offset if known.topic == before else 0
-                last_end = ends_of(kept, before).get(partition)
-                found = self._of_old_topic(partition, before, position, last_end, ends[partition])
-                start = ends[partition].start
-            elif known is not None and known.topic != topic:
-                # What is committed may be of the old one. Whoever recorded the new one's id has said what is lost.
-                start, found = ends[partition].start, None
-            else:
-                position = committed.get(partition, known.offset if known is not None else None)
-                start, found = self._of_same_topic(partition, position, ends[partition])
-            if found is not None:
-                lost.append(found)
+            # While nothing is recorded at all, the installation may just begin.
+            before = recorded.get(WEBHOOKS) or read_before(kept, partition, topic, committed)
+            if not (before or recorded):
+                before = topic
+            start, found = self._judge_one(
+                partition, before, positions_of(kept).get(partition), ends_of(kept, before).get(partition),
+                committed.get(partition), ends[partition],
+            )  # fmt: skip
             if partition in new:
                 starts[partition] = start
+            elif before == topic:
+                continue  # another worker's
+            if found is not None:
+                lost.append(found)
         self._write(lost, installation)
-        if recreated:
-            log.warning("topic %s was recreated: it is read from its begin", WEBHOOKS)
-            ids = {**recorded, WEBHOOKS: topic}
-            why = f"topic {WEBHOOKS} was recreated"
-            self._installation.append(Topics(ids=ids, why=why, at_ms=time.time_ns() // 1_000_000))
+        if first:
+            self._record(recorded, topic)
         return starts
+
+    def _judge_one(
+        self,
+        partition: int,
+        before: str,
+        known: Known | None,
+        last_end: int | None,
+        position: int | None,
+        ends: LogEnds,
+    ) -> tuple[int, LostWebhooks | None]:
+        """Where to begin, and what is lost. `position`: what is committed."""
+        if before != self._topic:
+            if known is not None:  # one of an older topic still: nobody has read this one
+                position = known.offset if known.topic == before else 0
+            return ends.start, self._of_old_topic(partition, before, position, last_end, ends)
+        if known is None:
+            return self._of_same_topic(partition, position, ends)
+        if known.topic != self._topic:
+            # What is committed may be of the old one. Whoever recorded the new one's id has said what is lost.
+            return ends.start, None
+        return self._of_same_topic(partition, known.offset if position is None else position, ends)
+
+    def _record(self, recorded: Mapping[str, str], topic: str) -> None:
+        why = f"normalize began to read topic {WEBHOOKS}"
+        if WEBHOOKS in recorded:
+            why = f"topic {WEBHOOKS} was recreated"
+            log.warning("topic %s was recreated: it is read from its begin", WEBHOOKS)
+        ids = {**recorded, WEBHOOKS: topic}
+        self._installation.append(Topics(ids=ids, why=why, at_ms=time.time_ns() // 1_000_000))
 
     def _of_old_topic(
         self, partition: int, before: str, position: int | None, last_end: int | None, ends: LogEnds

@@ -3,8 +3,8 @@
 Rules:
 - The first `Identity` wins: of several hosts that start on a new cluster together one makes the installation, and the
   others find that it wasn't them. It never changes.
-- `Topics` says which topics (Kafka's ids) the numbers come from. The last one wins; after the first, only an explicit
-  command writes another.
+- `Topics` says which topics (Kafka's ids) the numbers come from. The last one wins; after the first, an explicit
+  command writes another, and normalize once it has said what became of the topic `webhooks` before.
 - `Generation` is written whenever a partition's database is made new. Its record's offset makes the generation larger
   than any that was ever given, whatever became of folders and of Redis (`generation_at`). It belongs to one database.
 - `Gap` says that an operator accepted that records of a partition are lost (`reports accept-gap`). A database that
@@ -113,6 +113,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
 
     def words(self) -> str:
         """For operators."""
+        if not self.topic_before:
+            return f"partition {self.partition}: whether all that was accepted before was read is not known"
         if self.topic_before != self.topic:
             of = "an unknown offset" if self.position is None else f"offset {self.position}"
             lost = "nobody can say how many records" if self.lost is None else number_of(self.lost, "record")

@@ -88,15 +88,9 @@ def org_of(organisations: Organisations, named: str | None) -> str:
 
 
 async def _counted(settings: Settings, org: str) -> Counted:
-    """Raises StateError where not all of them are known."""
+    """Raises TryLater where not all of them are known."""
     redis = redis_of(settings, timeout_s=5)
     try:
-        found = await counted_campaigns(redis, ViewReader(redis, settings.partitions), org)
-        if found is None:
-            raise StateError(
-                "not all campaigns are known yet, Redis is being filled: see that `reports aggregate` runs, and erase "
-                "again in a moment"
-            )
-        return found
+        return await counted_campaigns(redis, ViewReader(redis, settings.partitions), org)
     finally:
         await redis.aclose()

@@ -302,7 +302,10 @@ def _check(
 
 
 def _say_topics(kafka: str, topic: InstallationLog) -> None:
-    ids = topic_ids(kafka, (WEBHOOKS, FACTS))
+    """Of topic `webhooks` only in an installation that begins: where facts are there, webhooks were read, and normalize
+    finds out whether they were of this topic."""
+    begins = not look_at_facts(kafka, None).any
+    ids = topic_ids(kafka, (WEBHOOKS, FACTS) if begins else (FACTS,))
     topic.append(Topics(ids=ids, why="made", at_ms=time.time_ns() // 1_000_000))
 
 

@@ -166,9 +166,11 @@ def _recreated_ms(kafka: str, now_ms: int) -> int:
     installation = InstallationLog(kafka).read()
     if installation is None:
         return 0
-    recorded = installation.topics.ids.get(WEBHOOKS, "") if installation.topics else ""
-    # Normalize writes down another topic once it has found it.
-    is_noted = recorded in ("", topic_ids(kafka, (WEBHOOKS,))[WEBHOOKS])
+    # Normalize writes down another topic once it has found it, and which one it is where `installation` was made again.
+    is_noted = (
+        installation.topics is None
+        or installation.topics.ids.get(WEBHOOKS) == topic_ids(kafka, (WEBHOOKS,))[WEBHOOKS]
+    )
     return installation.webhooks_from_ms if is_noted else now_ms
 
 

@@ -1,13 +1,20 @@
 """All campaigns of an organisation: those that the views in Redis know, and those in topic `facts` behind them.
 
 There are some behind them while a worker is behind or not there, and where Redis came back with an older file.
+
+Rules:
+- Names and positions are of one moment of Redis, so that an older file can't come in between them.
+- The log must go on where the positions end. Where it begins above one, or is of another topic, nobody here knows what
+  stood in between: that is said (`NOT_KNOWN`), and no list is given. It ends once the workers have published, which
+  are at or above the log's begin, or have been told to go on there (`reports accept-gap`).
+- What is removed from the log while it is read is found by a second look.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -22,6 +29,10 @@ from tables.views import Fence, ViewReader, topic_prefix
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+NOT_KNOWN: Final = "not all campaigns are known yet"
+RETRY_S: Final = 2
+LONG_S: Final = 10
+
 
 class Counted(NamedTuple):
     campaigns: set[str]
@@ -29,16 +40,17 @@ class Counted(NamedTuple):
     """Partition → up to where facts are counted in them at least."""
 
 
-async def counted_campaigns(redis: Redis, views: ViewReader, org: str) -> Counted | None:
-    """None where it can't be said: Redis is being filled again. May raise RedisError.
+async def counted_campaigns(redis: Redis, views: ViewReader, org: str) -> Counted:
+    """Raises TryLater where it can't be said, since Redis is being filled again. May raise RedisError.
 
     Not from the list alone: a key that Redis has lost is noticed some seconds later only.
     """
-    positions = await views.partition_offsets()
     listed = await views.listed_campaigns(org)
     if listed is None:
-        return None
-    campaigns = set(listed)
+        raise TryLater(
+            RETRY_S, f"{NOT_KNOWN}, Redis is being filled: see that `reports aggregate` runs, and try again"
+        )
+    campaigns = listed.names
     for kind in ("report:", "sections:"):
         async for names in runs_of_names(redis, topic_prefix(views.topic) + kind + "*"):
             async with redis.pipeline(transaction=False) as pipe:
@@ -46,7 +58,7 @@ async def counted_campaigns(redis: Redis, views: ViewReader, org: str) -> Counte
                     pipe.hmget(name, ("org", "campaign"))
                 shares = await pipe.execute()
             campaigns |= {name.decode() for owner, name in shares if owner == org.encode() and name}
-    return Counted(campaigns, positions)
+    return Counted(campaigns, listed.positions)
 
 
 def uncounted_campaigns(
@@ -54,33 +66,51 @@ def uncounted_campaigns(
 ) -> set[str]:
     """Names of the organisation's campaigns with facts behind the positions, which may be counted already.
 
-    Blocks. Raises TryLater where Kafka doesn't answer, or the log goes on for longer than can be read in time.
+    Blocks. Raises TryLater where not all of them can be known, or the log goes on for longer than can be read in time,
+    and StateError where Kafka doesn't answer or topic `facts` is not there.
     """
     deadline = time.monotonic() + within_s
-    topic = topic_ids(kafka, (FACTS,))[FACTS]
     found: set[str] = set()
-    try:
-        with LogReader(kafka) as reader:
-            behind = {
-                partition: Stretch(max(stored.begin, _position(positions.get(partition), topic)), stored.end)
-                for partition, stored in reader.whole(FACTS, partitions).items()
-            }
-            for message in reader.read(FACTS, behind):
-                try:
-                    record = decode_record(message.value() or b"")
-                except msgspec.MsgspecError:
-                    continue
-                if isinstance(record, FactsRecord) and record.org == org:
-                    found.add(record.campaign)
-                if time.monotonic() > deadline:
-                    raise TryLater(
-                        10,
-                        "too much is not counted yet to say which campaigns there are: see that the workers run",
-                    )
-    except StateError as error:
-        raise TryLater(2, str(error)) from error
+    with LogReader(kafka) as reader:
+        behind = _behind(kafka, reader, positions, partitions)
+        for message in reader.read(FACTS, behind):
+            try:
+                record = decode_record(message.value() or b"")
+            except msgspec.MsgspecError:
+                continue
+            if isinstance(record, FactsRecord) and record.org == org:
+                found.add(record.campaign)
+            if time.monotonic() > deadline:
+                raise TryLater(LONG_S, f"{NOT_KNOWN}, too much is not counted: see that the workers run")
+        if any(stretch.begin < stretch.end for stretch in behind.values()):
+            _behind(kafka, reader, positions, partitions)
     return found
 
 
-def _position(published: Fence | None, topic: str) -> int:
-    return published.offset if published is not None and published.topic == topic else 0
+def _behind(
+    kafka: str, reader: LogReader, positions: Mapping[int, Fence], partitions: int
+) -> dict[int, Stretch]:
+    """Partition → what is stored behind its position. Raises as `uncounted_campaigns`."""
+    try:
+        topic = topic_ids(kafka, (FACTS,))[FACTS]  # first: where it is not there, this says so at once
+    except TryLater as error:
+        raise StateError(str(error)) from error
+    stretches = {}
+    for partition, stored in reader.whole(FACTS, partitions).items():
+        published = positions.get(partition)
+        if published is not None and published.topic != topic:
+            raise _unknown(partition, "the numbers are those of the topic before it was recreated")
+        position = published.offset if published is not None else 0
+        if position < stored.begin:
+            raise _unknown(partition, f"the log begins at offset {stored.begin}, above offset {position}")
+        # Behind a log that lost its end: what has come in since is below the position, and all of it is looked at.
+        stretches[partition] = Stretch(position if position <= stored.end else stored.begin, stored.end)
+    return stretches
+
+
+def _unknown(partition: int, why: str) -> TryLater:
+    return TryLater(
+        RETRY_S,
+        f"{NOT_KNOWN}, what topic {FACTS} had behind the report numbers of partition {partition} is gone ({why}): see "
+        "that `reports aggregate` runs and what GET /ops/workers says of the partition, and try again",
+    )

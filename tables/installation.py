@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from app.errors import TryLater
 from app.installation import (
@@ -87,9 +87,9 @@ class InstallationLog:
             }
         )
         offsets: list[int] = []
-        errors: list[Any] = []
+        errors: list[KafkaError] = []
 
-        def delivered(error: Any, message: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 errors.append(error)
             else:
@@ -102,9 +102,8 @@ class InstallationLog:
         except KafkaException as error:
             raise _later(self._kafka, error) from error
         if len(offsets) < len(records):
-            raise TryLater(
-                1, f"Kafka at {self._kafka} doesn't store a record of topic {INSTALLATION}: {errors}"
-            )
+            why = kafka_words(errors[0] if errors else TimeoutError(), self._kafka)
+            raise TryLater(1, f"a record of topic {INSTALLATION} was not stored: {why}")
         return offsets
 
     def generations(self) -> dict[int, int]:

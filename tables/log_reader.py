@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from app.errors import StateError
 from app.topics import NORMALIZE_GROUP
-from tables.kafka_clients import client_settings
+from tables.kafka_clients import client_settings, kafka_words
 
 ASK_S: Final = 10.0
 """The longest silence of the broker."""
@@ -76,7 +76,7 @@ class LogReader:
         stretches = {}
         for one in found:
             if one.error is not None:
-                raise StateError(f"Kafka at {self._kafka} can't be asked for {topic}: {one.error.str()}")
+                raise self._unreadable(topic, one.error)
             stretch = whole[one.partition]
             # Negative where no record is so young.
             begin = one.offset if one.offset >= 0 else stretch.end
@@ -135,9 +135,10 @@ class LogReader:
         try:
             yield
         except KafkaException as error:
-            raise StateError(
-                f"topic {topic} can't be read from Kafka at {self._kafka}: {error.args[0].str()}"
-            ) from None
+            raise self._unreadable(topic, error) from None
+
+    def _unreadable(self, topic: str, error: KafkaException | KafkaError) -> StateError:
+        return StateError(f"topic {topic} can't be read: {kafka_words(error, self._kafka)}")
 
 
 def headers_of(message: Message) -> list[tuple[str, bytes]]:

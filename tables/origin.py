@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -34,14 +34,16 @@ SAMPLED_ENTRIES: Final = 20
 _meta_decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
 
 
-def topic_ids(kafka: str, topics: Iterable[str]) -> dict[str, str]:
+def topic_ids(kafka: str, topics: Collection[str]) -> dict[str, str]:
     """Topic → Kafka's id: one made anew under the same name has another."""
     admin = AdminClient(client_settings(kafka, "reports-installation"))
     try:
         asked = admin.describe_topics(TopicCollection(list(topics)), request_timeout=ASK_S)
         return {topic: str(future.result(ASK_S).topic_id) for topic, future in asked.items()}
     except (KafkaException, TimeoutError) as error:
-        raise TryLater(1, f"Kafka at {kafka} doesn't say which topics it has: {error}") from error
+        raise TryLater(
+            1, f"topic {' or '.join(topics)} can't be read: {kafka_words(error, kafka)}"
+        ) from error
 
 
 def databases_in(folders: Iterable[Path], secret: str | None, topic_id: str) -> Databases:
@@ -104,7 +106,7 @@ def look_at_facts(kafka: str, secret: bytes | None) -> StoredFacts:
         known = any(high > 0 for _, high in ends.values())
         return StoredFacts(any=known, ours=ours, foreign=foreign)
     except KafkaException as error:
-        raise TryLater(1, f"Kafka at {kafka} can't be asked for topic {FACTS}: {error}") from error
+        raise TryLater(1, f"topic {FACTS} can't be read: {kafka_words(error, kafka)}") from error
     finally:
         consumer.close()
 

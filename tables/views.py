@@ -294,6 +294,13 @@ Stamp = tuple[bytes | None, ...]
 """The fences of a campaign's parts of the sections, by partition: the same ones mean the same parts."""
 
 
+class Listed(NamedTuple):
+    """What Redis lists as of one moment."""
+
+    names: set[str]
+    positions: dict[int, Fence]
+
+
 class PackedSections(NamedTuple):
     """What Redis holds of a campaign's rows, as it is stored."""
 
@@ -449,14 +456,15 @@ class ViewReader:
         names = self._summary_fields
         return {name.encode(): value for name, value in zip(names, answer, strict=True) if value is not None}
 
-    async def listed_campaigns(self, org: str) -> list[str] | None:
-        """Names of an organisation's campaigns; None where not all are there (Redis is being filled again)."""
+    async def listed_campaigns(self, org: str) -> Listed | None:
+        """An organisation's campaigns; None where not all are there (Redis is being filled again)."""
 
         def ask(pipe: Pipeline) -> None:
+            pipe.hgetall(PARTITIONS)
             pipe.zrange(campaigns_name(self.topic, org), 0, -1)
 
-        known, (names,) = await self._of_newest(ask, transaction=True)
-        return [name.decode() for name in names] if known else None
+        known, (positions, names) = await self._of_newest(ask, transaction=True)
+        return Listed({name.decode() for name in names}, fences_of(positions)) if known else None
 
 
 def rows_behind_ms(moved: Sequence[bytes | None], fences: Sequence[bytes | None], now_ms: int) -> int:

@@ -48,6 +48,23 @@ def ends_of(stored: Mapping[bytes, bytes], topic: str) -> dict[int, int]:
     return found
 
 
+def read_before(
+    stored: Mapping[bytes, bytes], partition: int, topic: str, committed: Mapping[int, int]
+) -> str:
+    """Kafka's id of the topic that was read before, by the hash and by Kafka's commits; empty where neither knows.
+
+    `committed`: of all partitions. Kafka forgets them with the topic, so where there are any it is still the same one.
+    """
+    known = positions_of(stored).get(partition)
+    if known is not None:
+        return known.topic
+    if committed:
+        return topic
+    others = {where[1] for name in stored if len(where := name.decode("utf-8", "replace").split(":")) == 3}
+    others.discard(topic)
+    return others.pop() if len(others) == 1 else ""
+
+
 def position_fields(topic: str, positions: Mapping[int, int]) -> Fields:
     return {f"p:{partition}": f"{topic}:{offset}" for partition, offset in positions.items()}
 

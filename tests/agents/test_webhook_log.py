@@ -21,6 +21,8 @@ from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
 from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
+from cli.config import load_settings
+from cli.identity import identify
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.conditions import Conditions
@@ -59,6 +61,11 @@ class Site(World):
     def recreate(self) -> None:
         delete_topics(self.kafka, (WEBHOOKS,))
         ensure_topics(self.settings)
+
+    def remake_installation(self, *also: str) -> None:
+        """Topic `installation` is deleted, and others with it; the next start of a role makes them."""
+        delete_topics(self.kafka, (INSTALLATION, *also))
+        self.settings = identify(load_settings(self.environ)).settings
 
     def note_ends(self) -> None:
         """As each API process does while it serves."""
@@ -200,6 +207,88 @@ async def test_a_recreated_topic(site: Site) -> None:
         site.recreate()
     async with reading(site, [0]):
         assert [one.lost for one in site.lost()[8:]] == [None] * 8, "nobody knows: it is said all the same"
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "found"),
+    [
+        ("", [(True, 2, 3)] * 7 + [(True, 5, 0)]),
+        ("e", [(True, 2, None)] * 7 + [(True, 5, None)]),
+        ("p", [(True, None, None)] * 8),
+        ("pe", [(False, None, None)] * 8),
+    ],
+    ids=["Redis knows all", "no ends", "no positions", "Redis knows nothing"],
+)
+async def test_webhooks_and_installation_recreated_together(
+    site: Site, forgotten: str, found: list[tuple[bool, int | None, int | None]]
+) -> None:
+    """The new topic `installation` named the new `webhooks` as the one that was read: nothing was said, for good."""
+    site.fill(1)
+    site.post(*EVERY)
+    site.note_ends()
+    async with reading(site) as worker:
+        for partition in EVERY:
+            await worker.read(partition, 5 if partition == 7 else 2)
+        before = worker.log._topic
+    site.forget(*forgotten)
+    id_ = site.settings.installation
+    site.remake_installation(WEBHOOKS)
+    assert site.settings.installation == id_
+    site.post(*EVERY, count=7)
+    site.note_ends()
+    async with reading(site, [0, 1]) as first, reading(site, [2]) as second:
+        assert first.positions | second.positions == {0: 0, 1: 0, 2: 0}, "no record of the new one is skipped"
+        lost = [(one.topic_before == before, one.position, one.lost) for one in site.lost()]
+        assert lost == [one for one in found if one[2] != 0]
+        words = "whether all that was accepted before was read is not known"
+        assert f"partition 0: {words if forgotten == 'pe' else 'the topic was recreated'}" in first.said
+        assert await asyncio.to_thread(run, ["accept-gap", "--webhooks", "--yes"]) == 0
+        await first.log.look({})
+        assert not first.said
+    async with reading(site) as later:
+        assert len(site.lost()) == len(lost), "it is said once"
+        assert not later.said
+
+
+@pytest.mark.parametrize("forgotten", ["", "pe"], ids=["", "and Redis emptied"])
+@pytest.mark.parametrize("id_is_known", [True, False], ids=["same id", "by a host that knows no id"])
+async def test_installation_recreated_alone_is_no_false_alarm(
+    site: Site, forgotten: str, id_is_known: bool
+) -> None:
+    site.fill(1)
+    site.post(*EVERY)
+    async with reading(site) as worker:
+        for partition in EVERY:
+            await worker.read(partition, 3)
+    site.commit(
+        3, 0, 1, 2
+    )  # normalize commits a moment later than it reads; in some partitions nothing ever came
+    site.forget(*forgotten)
+    if not id_is_known:
+        (site.settings.data / "installation").unlink()
+    site.remake_installation()
+    async with reading(site, [0, 5]) as worker:
+        assert worker.positions == {0: 3, 5: 3 if not forgotten and id_is_known else 0}
+        assert not (worker.said or site.lost())
+    site.forget(*"pe")
+    site.recreate()  # it is known again which one was read
+    async with reading(site, [0]):
+        assert [(one.partition, one.lost) for one in site.lost()] == [(p, None) for p in EVERY]
+
+
+async def test_an_emptied_redis_alone_is_no_false_alarm(site: Site) -> None:
+    site.fill(1)
+    site.post(*EVERY)
+    site.note_ends()
+    async with reading(site) as worker:
+        await worker.read(0, 3)
+    for committed in (0, 3):
+        if committed:
+            site.commit(committed, 0)
+        site.forget(*"pe")
+        async with reading(site) as worker:
+            assert worker.positions == dict.fromkeys(EVERY, 0) | {0: committed}
+            assert not (worker.said or site.lost())
 
 
 async def test_what_is_found_together_is_written_in_one_batch(site: Site) -> None:

@@ -88,13 +88,14 @@ class Worker:
 
     def __init__(self, redis: Redis) -> None:
         self.writer = ViewWriter(redis)
-        self._offsets = dict.fromkeys(range(PARTITIONS), 0)
+        self.topic = TOPIC
+        self.offsets = dict.fromkeys(range(PARTITIONS), 0)
 
     async def ready(self) -> None:
         """All partitions have told how far they are: what isn't there doesn't exist."""
         for partition in range(PARTITIONS):
             for channel in (NUMBERS, SECTIONS):
-                fence = Fence(1, self._offsets[partition], TOPIC)
+                fence = Fence(1, self.offsets[partition], self.topic)
                 begun = await self.writer.begin_repair(partition, fence, channel)
                 assert await self.writer.end_repair(partition, begun.token, fence, channel)
 
@@ -109,7 +110,7 @@ class Worker:
         labels: Labels | None = None,
         quarter: int = HOUR,
     ) -> None:
-        self._offsets[partition] += 1
+        self.offsets[partition] += 1
         summary, days = share(sent, opened, quarter)
         update = Update(
             key=campaign_key(SECRET, org, campaign),
@@ -119,7 +120,7 @@ class Worker:
             days=days,
             labels=labels,
         )
-        fence = Fence(1, self._offsets[partition], TOPIC)
+        fence = Fence(1, self.offsets[partition], self.topic)
         await self.writer.publish(self.writer.encode(partition, fence, [update]))
 
 

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from app.errors import TryLater
 from app.facts import FACTS_VERSION, OPENED, ErasedRecord, FactsRecord, decode_record, encode
 from app.keys import recipient_partition
 from app.settings import Settings
 from app.topics import FACTS, KafkaHeaders
+from tables.every_campaign import NOT_KNOWN
+from tables.kafka_clients import client_settings
+from tables.origin import topic_ids
 from tables.views import campaigns_name
 from tests.api.reading import recipient_of
 from tests.api.serving import PARTITIONS, TOPIC, Api, bearer, serving
 from tests.support.facts import entry
-from tests.support.kafka import fresh_topics
+from tests.support.kafka import delete_topics, fresh_topics
 
 PATH = "/api/v1/erasures"
 
@@ -95,13 +99,36 @@ async def test_campaigns_that_are_not_counted_yet(
         producer.produce(FACTS, encode(record), partition=partition)
     producer.produce(FACTS, b"rubbish", partition=0)
     assert producer.flush(20) == 0
-    async with serving(redis_db, kafka=kafka, producer=log) as api:
+    async with serving(redis_db, kafka=kafka, producer=log, ready=False) as api:
+        api.worker.topic = topic_ids(kafka, (FACTS,))[FACTS]
+        await api.worker.ready()
         assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 2})
         assert {record.campaign for _, _, record in log.kept} == {"winter", "may"}
         monkeypatch.setattr("api.erasures.WITHIN_S", 0.0)
-        status, answer = await erase(api, {"recipient": "a@example.com"})
-        assert (status, answer["error"]) == (503, "try_later")
-        assert len(log.kept) == 2
+        assert await refused(api)
+        monkeypatch.undo()
+        admin = AdminClient(client_settings(kafka, "test"))
+        for future in admin.delete_records([TopicPartition(FACTS, 1, 1)]).values():
+            future.result(10)
+        said = await refused(api)
+        assert "partition 1 is gone (the log begins at offset 1, above offset 0)" in said
+        await api.worker.publish("may", sent=1, partition=1)
+        await api.worker.ready()
+        assert await erase(api, {"recipient": "a@example.com"}) == (200, {"campaigns": 2})
+        delete_topics(kafka, (FACTS,))
+        said = await refused(api)
+        assert "topic facts can't be read: GET /ops/lag says what is wrong" in said
+        assert kafka not in said
+        assert "KafkaError" not in said
+
+
+async def refused(api: Api) -> str:
+    """Nothing is erased; gives why."""
+    status, answer = await erase(api, {"recipient": "a@example.com"})
+    assert (status, answer["error"]) == (503, "try_later")
+    message: str = answer["message"]
+    assert message.startswith(NOT_KNOWN)
+    return message
 
 
 async def test_more_campaigns_than_are_sent_together(

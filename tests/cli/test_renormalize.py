@@ -249,16 +249,18 @@ def test_a_clock_that_was_ahead_when_webhooks_were_accepted(
     assert sorted(one.body for one in kept if one.renormalized) == [b"[1]", b"[2]", b"[3]"]
 
 
-@pytest.mark.parametrize("is_noted", [True, False])
+@pytest.mark.parametrize("noted", ["noted", "not yet", "nobody knows yet"])
 def test_what_was_accepted_before_topic_webhooks_was_recreated_is_read_from_facts(
-    settings: Settings, is_noted: bool, capsys: pytest.CaptureFixture[str]
+    settings: Settings, noted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Noted by normalize or not yet: such a topic begins at 0, like one that has forgotten nothing."""
+    """Noted by normalize or not yet, also where topic `installation` was recreated with it: such a topic begins at 0,
+    like one that has forgotten nothing."""
     log = InstallationLog(settings.kafka)
     now_ms = time.time_ns() // 1_000_000
     ids = topic_ids(settings.kafka, (WEBHOOKS, FACTS))
-    log.append(Topics(ids=ids | {WEBHOOKS: "another"}, why="made", at_ms=now_ms - 3_600_000))
-    if is_noted:
+    read = {} if noted == "nobody knows yet" else {WEBHOOKS: "another"}
+    log.append(Topics(ids={FACTS: ids[FACTS], **read}, why="made", at_ms=now_ms - 3_600_000))
+    if noted == "noted":
         log.append(Topics(ids=ids, why="recreated", at_ms=now_ms))
     accepted_ms = now_ms - 60_000
     write_facts(settings, 0, keyed_by_theirs(accepted_ms, "a@example.com"))

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from app.topics import WEBHOOKS, WEBHOOKS_PARTITIONS
+from app.topics import INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.kafka_clients import client_settings
 from tests.support.kafka import delete_topics
 from tests.support.stack import Stack
@@ -110,3 +110,29 @@ def test_a_topic_that_is_recreated_and_what_was_acknowledged(tmp_path: Path) -> 
         stack.wait_ready()
         settled(stack, 50, 1)
         assert lost(stack) == []
+
+
+@pytest.mark.long
+def test_both_topics_that_know_of_it_are_recreated(tmp_path: Path) -> None:
+    """`webhooks` and `installation`: only Redis still knows what was read."""
+    with Stack(tmp_path, PARTITIONS="2") as stack:
+        stack.start_all()
+        post(stack, 0, 20, 5)
+        settled(stack, 20, 0)
+        stack.stop("normalize")
+        post(stack, 2_000, 50, 10)
+        stack.wait_for(lambda: report(stack)["stale"] or report(stack)["lag_ms"] > 0, 30, "the lag is seen")
+        stack.stop("aggregate")  # it would end without topic `installation`, and its parent start it again
+        delete_topics(stack.kafka, (WEBHOOKS, INSTALLATION))
+        stack.start("normalize")
+        stack.start("aggregate")
+        stack.wait_for(lambda: stack.post_events(sent(20, 10)).status_code == 200, 60, "taken again")
+        stack.wait_for(lambda: len(lost(stack)) == 1, 90, "it is said")
+        assert lost(stack)[0]["count"] == 5
+        settled(stack, 30, 1)
+        (said,) = notices(stack)
+        assert said.startswith("5 webhooks of this installation were accepted and lost")
+        done = stack.run("accept-gap", "--webhooks", "--yes")
+        assert done.returncode == 0, done.stdout
+        stack.wait_for(lambda: lost(stack) == [], 30, "the condition ends")
+        settled(stack, 30, 1)
