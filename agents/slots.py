@@ -36,8 +36,8 @@ class Slot:
             self.number, self._file = _take(folder)
         except OSError as error:
             raise StateError(
-                f"{error.filename or folder} can't be written to: {error.strerror or error}. Nothing of {folder} is "
-                "missed where it is removed while no worker runs: it is made again"
+                f"{error.filename or folder} can't be written to: {error.strerror or error}. {folder} may be removed "
+                "while no worker runs: it is made again, and nothing is lost"
             ) from error
 
     def release(self) -> None:

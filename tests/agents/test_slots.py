@@ -105,7 +105,7 @@ def test_damaged_files_are_made_again_and_named(
 
 def test_a_folder_in_the_place_of_a_file_is_named_and_the_advice_helps(tmp_path: Path) -> None:
     (tmp_path / "id").mkdir()
-    with pytest.raises(StateError, match=f"{tmp_path}/id can't be written to.* where it is removed"):
+    with pytest.raises(StateError, match=f"{tmp_path}/id can't be written to.* may be removed"):
         Slot(tmp_path)
     shutil.rmtree(tmp_path)
     Slot(tmp_path).release()

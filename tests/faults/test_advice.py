@@ -55,7 +55,9 @@ ADVICE = {
     "the library for": "nobody has it but who installed without extras",
     # agents
     "{path} is open in another process": f"{ASIDE}.test_a_database_that_another_process_has_open",
-    "{folder} can't be written to": f"{REFUSED}.test_a_state_folder_that_is_a_file",
+    "{error.filename or folder} can't be written to": (
+        "tests.agents.test_slots.test_a_folder_in_the_place_of_a_file_is_named_and_the_advice_helps"
+    ),
     "{folder}: all": "a thousand workers share one folder",
     # cli
     "{differs}: set": f"{TOPICS}.test_a_topic_that_somebody_made_again_with_too_few",
