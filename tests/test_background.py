@@ -57,7 +57,7 @@ WITHOUT = {
     "api/certificates.py:Certificates._fetch_once": AWAITED,
     "api/compare.py:compare": AWAITED,
     "api/desk.py:Desk.ask": AWAITED,
-    "api/erasures.py:post_erasure": AWAITED,
+    "api/erasures.py:_campaigns": AWAITED,
     "api/hub.py:LiveHub._follow": TIMER,
     "api/ops.py:metrics": AWAITED,
     "api/paged.py:beside_view": AWAITED,

@@ -38,9 +38,9 @@ from tests.support.stack import Stack
 DAY_MS = 24 * 3600 * 1000
 EVENTS = 60
 """Of each ESP."""
-FLAPPING_HORIZON_S = 30.0
-FLAPPING_UP_S = 18.0
-"""Longer than the longest pause between two attempts (half of the horizon, where they double): no ESP gives up."""
+FLAPPING_HORIZON_S = 20.0
+FLAPPING_UP_S = 21.0
+"""Longer than all pauses of an ESP together: of what began in one break the last attempt is before the next one."""
 RESENDS = 46
 """As often was one event of SendGrid's seen."""
 
