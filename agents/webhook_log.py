@@ -293,6 +293,7 @@ class WebhookLog:
             )
         self._topic, self._facts = topic, facts
         kept = kept or {}
+        positions = positions_of(kept)
         lost: list[LostWebhooks] = []
         starts: dict[int, int] = {}
         for partition in sorted(looked_at):
@@ -301,7 +302,7 @@ class WebhookLog:
             if not (before or recorded):
                 before = topic
             start, found = self._judge_one(
-                partition, before, positions_of(kept).get(partition), ends_of(kept, before).get(partition),
+                partition, before, positions.get(partition), ends_of(kept, before).get(partition),
                 committed.get(partition), ends[partition],
             )  # fmt: skip
             if partition in new:
