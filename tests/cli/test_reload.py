@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from cli import hangup
@@ -49,6 +50,18 @@ def count(stack: Stack, campaign: str) -> None:
     stack.wait_for(lambda: stack.get(path, key=stack.key()).status_code == 200, 30, "a list")
 
 
+def restart(stack: Stack) -> None:
+    for role in ROLES:
+        stack.kill(role)
+        stack.start(role)
+    stack.wait_ready()
+
+
+def webhook(stack: Stack) -> httpx.Response:
+    """To the source whose key file goes bad, under no signature."""
+    return httpx.post(f"{stack.url}/webhooks/acme/news", content=b"[]", timeout=10, trust_env=False)
+
+
 def test_a_bad_file_then_a_good_one(stack: Stack) -> None:
     toml = stack.folder / "reports.toml"
     floods: list[subprocess.Popen[bytes]] = []
@@ -79,10 +92,7 @@ def test_a_bad_file_then_a_good_one(stack: Stack) -> None:
     assert "configuration_refused" in str(stack.get("/ops/lag", key=stack.key()).json()["workers"])
     count(stack, "bad")
 
-    for role in ROLES:
-        stack.kill(role)
-        stack.start(role)
-    stack.wait_ready()
+    restart(stack)
     stack.wait_for(lambda: set(told(stack)) == set(ROLES), 60, "all are there again, and say so")
     count(stack, "again")
     assert all(stack.is_alive(role) for role in ROLES)
@@ -104,6 +114,23 @@ def test_a_bad_file_then_a_good_one(stack: Stack) -> None:
     hang_up(stack)
     stack.wait_for(lambda: told(stack) == {}, 30, "nothing is wrong")
     assert stack.get("/ops/lag", key=globex).status_code == 200
+
+    # A bad key file stops nobody either, and one source only; a restart has no last good one to go by.
+    key = stack.data / "keys" / "acme-news.pub"
+    good = key.read_bytes()
+    key.write_text("no key at all")
+    hang_up(stack)
+    stack.wait_for(lambda: "acme-news.pub" in str(told(stack)), 30, "the file is named")
+    assert webhook(stack).status_code == 401  # by the last good one
+    count(stack, "bad-key")
+    restart(stack)
+    stack.wait_for(lambda: "acme-news.pub" in str(told(stack)), 30, "the file is named again")
+    assert webhook(stack).status_code == 503
+    count(stack, "bad-key-again")
+    key.write_bytes(good)
+    hang_up(stack)
+    stack.wait_for(lambda: told(stack) == {}, 30, "the key is right again")
+    assert webhook(stack).status_code == 401
     assert all(stack.is_alive(role) for role in ROLES)
 
 

@@ -1,5 +1,5 @@
 """Random crashes: 30,000 facts while workers of both kinds die at least 10 times, then no difference anywhere; the long
-suite has more of both."""
+suite has more of both, in all set-ups."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ import pytest
 
 from tests.faults.chaos import SET_UPS, SetUp, run_chaos
 
-PAIRS = (((SET_UPS[0], 101), (SET_UPS[3], 101)), ((SET_UPS[1], 102), (SET_UPS[2], 103)))
-"""Three seeds over the four set-ups, two at a time: each waits for half of its life. All together belong to the long
-suite."""
+PAIR = ((SET_UPS[0], 101), (SET_UPS[3], 101))
+"""Two of the four set-ups at a time: each waits for half of its life."""
 LONG_SEEDS = (201, 202, 203, 204, 205)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-and-".join(str(set_up) for set_up, _ in pair))
-def test_nothing_is_lost_and_nothing_counted_twice(
-    tmp_path: Path, pair: tuple[tuple[SetUp, int], ...]
-) -> None:
-    with ThreadPoolExecutor(len(pair)) as pool:
+def test_nothing_is_lost_and_nothing_counted_twice(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(len(PAIR)) as pool:
         runs = [
             pool.submit(
                 run_chaos, tmp_path / str(set_up), set_up, seed, events=31_000, rate=1_600, least_ends=10
             )
-            for set_up, seed in pair
+            for set_up, seed in PAIR
         ]
     for run in runs:
         run.result()
