@@ -96,9 +96,10 @@ class Aggregator:
         )  # fmt: skip
         self._begins: dict[int, int] = {}
         self._suspected: dict[int, int] = {}
-        self._accepted: dict[int, int] = {}
+        self._accepted: dict[int, set[int]] = {}
         self._gaps_at = 0.0
-        self._installation_end = -1
+        self._installation_seen = ("", -1)
+        """Kafka's id of the topic, and its end."""
         self._topic_id = ""
         self.hold: Callable[[int], None] = lambda partition: None
         """Set by the app: no records of the partition are wanted any more."""
@@ -323,11 +324,14 @@ class Aggregator:
 
     async def _of_new_gaps(self) -> set[int]:
         """Partitions to open again: a gap is known that they wait for, or that they are to note."""
+        topic = await asyncio.to_thread(self._inspector.topic_id, INSTALLATION)
         end = (await asyncio.to_thread(self._inspector.ends, INSTALLATION, [0]))[0].end
-        if end == self._installation_end:
+        if (topic, end) == self._installation_seen:
             return set()
         histories = await asyncio.to_thread(self._installation.histories, list(self._accepted))
-        concerned = {p for p, history in histories.items() if accepted(history) != self._accepted.get(p)}
+        concerned = {
+            p for p, history in histories.items() if accepted(history) - self._accepted.get(p, set())
+        }
         noting = sorted(concerned & self.databases.keys())
         # One after the other: the others are counted meanwhile.
         for partition in noting[:1]:
@@ -335,7 +339,7 @@ class Aggregator:
         if len(noting) > 1:
             self._gaps_at = 0.0
         else:
-            self._installation_end = end
+            self._installation_seen = (topic, end)
         return concerned & self.aside.gaps
 
     async def check_topic(self) -> None:
@@ -365,9 +369,9 @@ def is_gone(path: Path) -> bool:
     return False
 
 
-def accepted(history: History) -> int:
-    """How many gaps a database notes."""
-    return len(history.gaps) + len(history.elsewhere)
+def accepted(history: History) -> set[int]:
+    """Numbers of the gaps that a database notes."""
+    return {gap.number for gap in (*history.gaps, *history.elsewhere)}
 
 
 def _seen(error: Exception) -> GapSeen | None:

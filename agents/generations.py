@@ -6,7 +6,7 @@ Rules:
 - So does one that finds a higher one than its own: a host that has an older copy got the partition back. Kafka's
   assignment makes it the owner, and what the other host counted is behind it from then on.
 - So does one whose views in Redis are ahead of the log's end: the log has lost records, and never gets there.
-- So does one that crosses a gap, or finds that one was accepted: a generation belongs to one database.
+- So does one that has crossed or noted a gap (`tables.gaps`): a generation belongs to one database.
 - Only at assignment: a stalled worker whose partition has moved never takes one, so it stays below the owner's.
 - Redis need not answer: it knows of nothing that the log doesn't, databases from before the log aside. If one of those
   is higher, publication is withheld, and the watchdog has the partition assigned once more.

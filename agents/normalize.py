@@ -131,7 +131,9 @@ class Normalizer:
         self.consumed: dict[int, int] = {}
         """Partition → next offset to read."""
         self.redis = redis_of(settings, timeout_s=2.0)
-        self.log = WebhookLog(settings, self.redis, self.conditions, self.consumed, self.deliveries)
+        self.log = WebhookLog(
+            settings, self.redis, self.conditions, self.consumed, self.deliveries, clock.seconds
+        )  # fmt: skip
         self._kafka = settings.kafka
         LogInspector(settings.kafka).check_session_timeout(settings)
         self._places, trouble = open_places(settings.geoip, settings.data)

@@ -83,7 +83,7 @@ def open_database(
                 partition, meta.generation, crossed=meta.crossed, answers=request.id
             )
             _rebuild(database, rules, request.id, generation, say)
-        elif generations.is_passed(partition, meta.generation):
+        elif meta.renew or generations.is_passed(partition, meta.generation):
             database.take_generation(generations.take(partition, meta.generation, crossed=meta.crossed))
     except BaseException:
         database.close()

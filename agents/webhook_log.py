@@ -6,6 +6,8 @@ not read yet would be gone without a word. So:
   topic `installation`: a topic that was recreated begins anew, whatever the positions of the old one are.
 - Where `installation` was made again it doesn't say which `webhooks` was read. What Redis kept and Kafka's commits say
   it; where neither does it can't be known whether anything is lost, and that is said. Then the id is recorded.
+- Redis may have been restored from an older file: where topic `facts` has grown since, what Redis says of a topic that
+  is gone isn't gone by.
 - A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
@@ -38,6 +40,8 @@ from tables.webhook_positions import (
     WEBHOOK_POSITIONS,
     Known,
     ends_of,
+    facts_field,
+    is_older,
     position_fields,
     positions_of,
     read_before,
@@ -54,6 +58,7 @@ AGAIN: Final = "installation_lost"
 MISSES: Final = 2
 """A broker that has just started may not know a topic for a moment."""
 SETTLE_S: Final = 2.0
+MARK_S: Final = 1.0
 ASK_S: Final = 10.0
 WATCH_S: Final = 2.0
 END_TRIES: Final = 10
@@ -79,7 +84,8 @@ class Reader(Protocol):
 
 
 class WebhookLog:
-    """Of one worker. `positions`: partition → next offset to read, filled here at an assignment."""
+    """Of one worker. `positions`: partition → next offset to read, filled here at an assignment. `wall`: the
+    installation's time, s."""
 
     def __init__(
         self,
@@ -88,12 +94,14 @@ class WebhookLog:
         conditions: Conditions,
         positions: MutableMapping[int, int],
         done: Reader,
+        wall: Callable[[], float],
     ) -> None:
-        self._kafka, self._id = settings.kafka, settings.installation
+        self._kafka, self._id, self._partitions = settings.kafka, settings.installation, settings.partitions
         self._redis = redis
         self._conditions = conditions
         self._positions = positions
         self._done = done
+        self._wall = wall
         self._inspector = LogInspector(settings.kafka)
         self._installation = InstallationLog(settings.kafka)
         self._installation_seen = ("", -1)
@@ -101,7 +109,7 @@ class WebhookLog:
         self._over = ""
         """Why this process can't go on."""
         self._misses = 0
-        self._topic = self._facts = ""
+        self._topic = ""
         self._begun: set[int] = set()
         self._kept_at: dict[int, int] = {}
         self._one = asyncio.Lock()
@@ -268,16 +276,25 @@ class WebhookLog:
                 self._kept_at[partition] = max(self._kept_at.get(partition, 0), position)
         if not self._kept_at:
             return
+        fields = position_fields(self._topic, self._kept_at)
+        with contextlib.suppress(TryLater, TimeoutError):
+            async with asyncio.timeout(MARK_S):
+                fields |= facts_field(await self._inspect(self._facts))
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await self._redis.hset(WEBHOOK_POSITIONS, mapping=position_fields(self._topic, self._kept_at))
+            await self._redis.hset(WEBHOOK_POSITIONS, mapping=fields)
 
     # What Kafka says; these block
+
+    def _facts(self) -> Known:
+        """How many records topic `facts` ever had."""
+        ends = self._inspector.ends(FACTS, range(self._partitions))
+        return Known(self._inspector.topic_id(FACTS), sum(one.end for one in ends.values()))
 
     def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, int]:
         """Partition → where to begin, once what is lost before that is written down."""
         try:
             topic = self._inspector.topic_id(WEBHOOKS)
-            facts = self._inspector.topic_id(FACTS)
+            facts = self._facts()
             installation = self._installation.read()
             recorded = installation.topics.ids if installation is not None and installation.topics else {}
             # Who finds it first says it of all: the others find the topic's id.
@@ -291,8 +308,13 @@ class WebhookLog:
             raise TryLater(
                 1, f"Kafka has no position in topic {WEBHOOKS}: Redis may have it, and doesn't answer"
             )
-        self._topic, self._facts = topic, facts
+        self._topic = topic
         kept = kept or {}
+        if first and is_older(kept, facts):
+            log.warning(
+                "what Redis says of topic %s is older than the last facts: it isn't gone by", WEBHOOKS
+            )
+            kept = {}
         positions = positions_of(kept)
         lost: list[LostWebhooks] = []
         starts: dict[int, int] = {}
@@ -343,7 +365,10 @@ class WebhookLog:
             why = f"topic {WEBHOOKS} was recreated"
             log.warning("topic %s was recreated: it is read from its begin", WEBHOOKS)
         ids = {**recorded, WEBHOOKS: topic}
-        self._installation.append(Topics(ids=ids, why=why, at_ms=time.time_ns() // 1_000_000))
+        self._installation.append(Topics(ids=ids, why=why, at_ms=self._now_ms()))
+
+    def _now_ms(self) -> int:
+        return int(self._wall() * 1000)
 
     def _of_old_topic(
         self, partition: int, before: str, position: int | None, last_end: int | None, ends: LogEnds
@@ -382,7 +407,7 @@ class WebhookLog:
     ) -> LostWebhooks:
         return LostWebhooks(
             partition=partition, topic_before=before, position=position, topic=self._topic, to=to, lost=count,
-            before_ms=before_ms, facts=self._facts, at_ms=0,
+            before_ms=before_ms, at_ms=0,
         )  # fmt: skip
 
     def _write(self, lost: Collection[LostWebhooks], installation: Installation | None = None) -> None:
@@ -391,15 +416,12 @@ class WebhookLog:
             return
         installation = installation or self._installation.read()
         known = installation.lost if installation is not None else []
-        above = max(installation.generations.values(), default=0) if installation is not None else 0
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._now_ms()
         for one in lost:
             log.warning("webhooks were lost before they were read: %s", one.words())
-        new = [one for one in lost if not any(one.same(other) for other in known)]
+        new = [one for one in lost if all(one.place != other.place for other in known)]
         if new:
-            self._installation.append_together(
-                [msgspec.structs.replace(one, at_ms=now_ms, above=above) for one in new]
-            )
+            self._installation.append_together([msgspec.structs.replace(one, at_ms=now_ms) for one in new])
 
     def _ends(self, partitions: Collection[int], committed: Mapping[int, int]) -> dict[int, LogEnds]:
         for _ in range(END_TRIES):

@@ -24,8 +24,9 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,6 +37,8 @@ from app.words import number_of
 FORMAT: int = 1
 LATE_MS: int = 24 * 60 * 60 * 1000
 """A campaign that appears so long after facts or webhooks were lost may have lost its beginning with them."""
+_NUMBER_BYTES: Final = 6
+"""Such a number stays whole in any reader of JSON."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
@@ -48,6 +51,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     at_ms: int
     again_ms: int | None = None
     """When the topic was made again under this id, having been deleted."""
+    adopted: bool = False
+    """Facts were there before: databases may have counted them that no record names."""
     format: int = FORMAT
 
 
@@ -91,25 +96,19 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
     """How many records; None: nobody can say."""
     before_ms: int | None = None
     """When the first record behind them was stored: they are older. None: older than `at_ms`."""
-    facts: str
-    """Kafka's id of topic `facts` at that time."""
-    above: int = 0
-    """The highest generation that was known before."""
     at_ms: int
     """When it was found; the same for all partitions that were looked at together."""
-
-    concerns_all: ClassVar[bool] = True
 
     @property
     def lost_read_ones(self) -> bool:
         """Whether records that had been read may be gone as well, other than by age."""
         return self.topic_before != self.topic or (self.lost is None and self.position is not None)
 
-    def same(self, other: LostWebhooks) -> bool:
-        """Whether it says nothing new: who found the other one ended before that was known."""
-        return (self.partition, self.topic_before, self.position, self.topic) == (
-            other.partition, other.topic_before, other.position, other.topic,
-        ) and (self.position is not None or self.to == other.to)  # fmt: skip
+    @property
+    def place(self) -> tuple[int, str, int | None, str, int | None]:
+        """What is lost. A second record of the same says nothing new: who found it ended before that was known."""
+        to = self.to if self.position is None else None
+        return self.partition, self.topic_before, self.position, self.topic, to
 
     def words(self) -> str:
         """For operators."""
@@ -132,8 +131,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
     def gap(self, partition: int) -> Gap:
         """What it is to a partition of `facts`."""
         return Gap(
-            partition=partition, topic_before=self.facts, position=0, topic=self.facts, to=0, end=0,
-            before_ms=self.before_ms, above=self.above, at_ms=self.at_ms, webhooks=self,
+            partition=partition, topic_before="", position=0, topic="", to=0, end=0, before_ms=self.before_ms,
+            at_ms=self.at_ms, webhooks=self,
         )  # fmt: skip
 
 
@@ -163,6 +162,13 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     """Of topic `webhooks`: nothing is missing in the partition's own log, and it is never crossed."""
 
     @property
+    def number(self) -> int:
+        """Tells it from all others, also from those in a topic `installation` that is gone."""
+        place = (self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms)
+        what = msgspec.json.encode(place if self.webhooks is None else self.webhooks.place)
+        return int.from_bytes(hashlib.blake2b(what, digest_size=_NUMBER_BYTES).digest(), "big")
+
+    @property
     def concerns_all(self) -> bool:
         """Whether the databases of all partitions note it. Where the log lost its end, the one that goes on has all."""
         return self.counted or not self.lost_end
@@ -187,13 +193,6 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
         return self.position == position if self.to < self.position else self.position <= position < self.to
 
 
-class NumberedGap(msgspec.Struct, frozen=True):
-    """With the offset of its record, which tells it from others."""
-
-    number: int
-    gap: Gap
-
-
 class Reached(NamedTuple):
     """Where a database stands that has crossed gaps."""
 
@@ -206,10 +205,10 @@ class Reached(NamedTuple):
 class History(msgspec.Struct, frozen=True, kw_only=True):
     """What the records say of one partition of `facts`."""
 
-    gaps: tuple[NumberedGap, ...] = ()
+    gaps: tuple[Gap, ...] = ()
     """In the order they were accepted."""
     generations: int = 0
-    """How many were given to databases."""
+    """How many were given to databases; those that may be older than the topic are one."""
     crossed: tuple[int, ...] = ()
     """Gaps that the partition's last database had crossed."""
     answered: frozenset[str] = frozenset()
@@ -218,7 +217,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """Topic → the one before it of which the partition may have been counted, by all that is recorded."""
     recorded: str = ""
     """The topic that the installation's numbers come from, as it was recorded last."""
-    elsewhere: tuple[NumberedGap, ...] = ()
+    elsewhere: tuple[Gap, ...] = ()
     """Only noted: gaps of other partitions, and lost webhooks."""
 
     def origin(self, topic: str) -> str:
@@ -241,16 +240,16 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         for one in self.gaps:
             if one.number in known:
                 continue
-            mine = position or one.number in self.crossed or (generation and one.gap.above == generation)
-            if mine and one.gap.crosses(topic, position):
-                topic, position = one.gap.topic, one.gap.to
+            mine = position or one.number in self.crossed or (generation and one.above == generation)
+            if mine and one.crosses(topic, position):
+                topic, position = one.topic, one.to
                 crossed += (one.number,)
         return Reached(topic, position, crossed)
 
     def can_be_counted_again(self, topic: str, start: int) -> bool:
         """Whether the log, which begins at `start`, has all that the partition's last database has counted."""
         reached = self.cross(self.origin(topic), 0)
-        lost_end = any(one.gap.topic == topic and one.gap.lost_end for one in self.gaps)
+        lost_end = any(one.topic == topic and one.lost_end for one in self.gaps)
         return reached.topic == topic and reached.position >= start and not lost_end
 
 
@@ -310,7 +309,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         elif isinstance(record, LostWebhooks):
             if record.lost_read_ones:
                 webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
-            if not any(record.same(one) for one in lost):
+            if all(record.place != one.place for one in lost):
                 unseen.append(record)
             lost.append(record)
         elif isinstance(record, LostSeen):
@@ -340,19 +339,12 @@ def again_words(again_ms: int) -> str:
 
 
 def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
-    """Partition → the highest generation that was given to one of its databases, also before there is an identity.
-
-    What databases are to note counts as one, so that each takes a new one then: by that readers hear of it."""
+    """Partition → the highest generation that was given to one of its databases, also before there is an identity."""
     generations: dict[int, int] = {}
-    partitions = 0
     for offset, record in _decoded(records):
-        if isinstance(record, Identity):
-            partitions = partitions or record.partitions
-        elif isinstance(record, Generation | Gap | LostWebhooks):
+        if isinstance(record, Generation):
             given = generation_at(offset, record.above)
-            is_everybodys = not isinstance(record, Generation) and record.concerns_all
-            for partition in {record.partition, *(range(partitions) if is_everybodys else ())}:
-                generations[partition] = max(generations.get(partition, 0), given)
+            generations[record.partition] = max(generations.get(record.partition, 0), given)
     return generations
 
 
@@ -364,34 +356,40 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
 
 def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]) -> dict[int, History]:
     """(offset, value) in the order of the log → what they say of each of the partitions."""
-    gaps: list[NumberedGap] = []
-    lost: list[tuple[int, LostWebhooks]] = []
+    gaps: dict[int, Gap] = {}
+    lost: list[LostWebhooks] = []
     given: list[Generation] = []
     recorded = ""
     before: dict[str, str] = {}
+    older = False
     for offset, record in _decoded(records):
-        if isinstance(record, Gap):
-            gaps.append(NumberedGap(offset, record))
+        if isinstance(record, Identity):
+            older = older or record.adopted or record.again_ms is not None
+        elif isinstance(record, TopicRecreated):
+            older = True
+        elif isinstance(record, Gap):
+            gaps[offset] = record
             if record.recreated:
                 before.setdefault(record.topic, record.topic_before)
         elif isinstance(record, Topics):
             recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
             given.append(record)
-        elif isinstance(record, LostWebhooks) and not any(record.same(one) for _, one in lost):
-            lost.append((offset, record))
+        elif isinstance(record, LostWebhooks) and all(record.place != one.place for one in lost):
+            lost.append(record)
     crossed = {one.partition: one.crossed for one in given}
     return {
         partition: History(
-            gaps=tuple(one for one in gaps if one.gap.partition == partition),
-            generations=sum(one.partition == partition for one in given),
-            crossed=crossed.get(partition, ()),
+            gaps=tuple(one for one in gaps.values() if one.partition == partition),
+            generations=older + sum(one.partition == partition for one in given),
+            # Earlier versions wrote the offsets of the gaps' records.
+            crossed=tuple(gaps[n].number if n in gaps else n for n in crossed.get(partition, ())),
             answered=frozenset(one.answers for one in given if one.partition == partition),
             recreated_from=before,
             recorded=recorded,
             elsewhere=(
-                *(one for one in gaps if one.gap.concerns_all and one.gap.partition != partition),
-                *(NumberedGap(offset, one.gap(partition)) for offset, one in lost),
+                *(one for one in gaps.values() if one.concerns_all and one.partition != partition),
+                *(one.gap(partition) for one in lost),
             ),
         )
         for partition in partitions
@@ -399,5 +397,5 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
 
 
 def generation_at(offset: int, above: int) -> int:
-    """The generation that a `Generation` or `Gap` record at `offset` gives."""
+    """The generation that a `Generation` record at `offset` gives."""
     return max(offset, above) + 1

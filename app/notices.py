@@ -72,7 +72,8 @@ def notices(notes: Iterable[tuple[int, Note]]) -> list[Notice]:
         else:  # every partition of `facts` says it
             together.setdefault(note.at_ms, {})[note.webhooks] = note
     found = [
-        (max(note.at_ms for _, note in group), min(group)[0], GAP, _message(group)) for group in _grouped(own)
+        (max(note.at_ms for _, note in group), min(partition for partition, _ in group), GAP, _message(group))
+        for group in _grouped(own)
     ]
     found += [
         (at_ms, min(lost), LOST, _lost_message(at_ms, list(lost.values())))

@@ -174,7 +174,7 @@ def was_counted(stood: GapSeen, published: Fence | None, history: History) -> bo
     if published is not None and published.topic == stood.topic_id:
         return published.offset > stood.position
     if published is not None:
-        return published.topic in {one.gap.topic for one in history.gaps if one.gap.recreated}
+        return published.topic in {one.topic for one in history.gaps if one.recreated}
     # Redis knows nothing: an empty database that isn't the partition's first one.
     return not stood.position and history.generations > 1
 

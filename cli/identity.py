@@ -209,6 +209,7 @@ def _make_or_adopt(
         partitions=settings.partitions,
         at_ms=now_ms,
         again_ms=now_ms if known else None,
+        adopted=decision is Decision.ADOPT,
     )
     # What was adopted is older than lists: its keys are where they are, and none is made.
     if decision is Decision.MAKE and not (settings.data / LIST_FILE).exists():

@@ -2,13 +2,15 @@
 
 Rules:
 - A gap is crossed by a database that stands where it begins: counting goes on where it ends (`app.installation`), and
-  never stands there again. Whoever opens it then takes a new generation (`app.installation.generations_of`), so that
-  readers take the new numbers whatever the offsets say.
+  never stands there again.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
   none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
   within a day after it was accepted (`open_at`), since their beginning may be what was lost.
 - So is a gap of another partition: the database that crossed it doesn't know a campaign that lost all it had there. And
   one of lost webhooks, which is never crossed.
+- A database that crosses one, or has counted anything and notes one, says so in the same write (`Meta.renew`). Whoever
+  opens it gives it another generation: all of it is published anew, whatever the offsets say, and topic `installation`
+  says what it has crossed.
 """
 
 from __future__ import annotations
@@ -42,9 +44,13 @@ class Gaps:
     def __init__(self, db: Rdict, partition: int) -> None:
         self._partition = partition
         self._crossed: set[int] = set()
-        self._known = {
-            int.from_bytes(name[1:], "big"): _decoder.decode(value) for name, value in layout.scan(db, b"G")
-        }
+        self._known: dict[int, Gap] = {}
+        self._numbers: dict[int, int] = {}
+        """The number that is stored → the gap's own: an earlier version stored the offset of its record."""
+        for name, value in layout.scan(db, b"G"):
+            gap = _decoder.decode(value)
+            self._known[gap.number] = gap
+            self._numbers[int.from_bytes(name[1:], "big")] = gap.number
 
     def open_at(self, position: int, accepted_ms: int) -> list[int]:
         """Numbers of the gaps that may have taken facts of a campaign that appears at this offset.
@@ -58,9 +64,10 @@ class Gaps:
         ]
 
     def notes(self, row: CampaignRow) -> list[Note]:
+        numbers = dict.fromkeys(self._numbers.get(number, number) for number in row.gaps)
         return [
             note_of(self._known[number], crossed=number in self._crossed)
-            for number in row.gaps
+            for number in numbers
             if number in self._known
         ]
 
@@ -70,8 +77,9 @@ class Gaps:
         Raises LogGap where it was counted from another topic and no gap leads to this one.
         """
         meta, position = stand
-        reached = history.cross(meta.topic_id, position, meta.generation, meta.crossed)
-        self._crossed = {*meta.crossed, *reached.crossed}
+        before = tuple(self._numbers.get(number, number) for number in meta.crossed)
+        reached = history.cross(meta.topic_id, position, meta.generation, before)
+        self._crossed = {*before, *reached.crossed}
         if reached.topic != topic_id:
             if not position:
                 raise LogGap(
@@ -90,15 +98,15 @@ class Gaps:
         new = [
             one
             for one in (*history.gaps, *history.elsewhere)
-            if one.gap.topic == topic_id and one.number not in self._known
+            if (one.webhooks is not None or one.topic == topic_id) and one.number not in self._known
         ]
         if not reached.crossed and not new:
-            return stand
+            return Stand(msgspec.structs.replace(meta, crossed=before), position)
         batch = WriteBatch(raw_mode=True)
         numbers = [one.number for one in new]
         for one in new:
-            self._known[one.number] = one.gap
-            batch.put(layout.gap_name(one.number), encode(one.gap))
+            self._known[one.number] = one
+            batch.put(layout.gap_name(one.number), encode(one))
         for name, stored in layout.scan(db, b"C"):
             row = campaign_decoder.decode(stored)
             row.gaps += [number for number in numbers if number not in row.gaps]
@@ -107,7 +115,12 @@ class Gaps:
             batch.put(name, encode(row))
         if reached.position < position:
             _lower(db, reached.position, batch)
-        meta = msgspec.structs.replace(meta, topic_id=topic_id, crossed=(*meta.crossed, *reached.crossed))
+        meta = msgspec.structs.replace(
+            meta,
+            topic_id=topic_id,
+            crossed=(*before, *reached.crossed),
+            renew=position > 0 or bool(reached.crossed),
+        )
         batch.put(layout.META, encode(meta))
         batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))
         db.write(batch)

@@ -110,6 +110,8 @@ class Meta(msgspec.Struct, array_like=True):
     """`COUNTING` of the version that made the database, or rebuilt it last."""
     crossed: tuple[int, ...] = ()
     """Numbers of the gaps that it has crossed."""
+    renew: bool = False
+    """It has crossed or noted gaps since it took its generation, and readers are to hear of it: it takes another."""
 
 
 class CampaignRow(msgspec.Struct, array_like=True):

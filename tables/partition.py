@@ -431,6 +431,7 @@ class PartitionDatabase:
             rebuilding=False,
             rebuilt=request,
             counting=COUNTING,
+            renew=False,
         )
         batch = WriteBatch(raw_mode=True)
         batch.put(layout.META, encode(self.meta))
@@ -462,7 +463,7 @@ class PartitionDatabase:
 
     def take_generation(self, generation: int) -> None:
         """Goes on as a higher generation, which is on the disk before anything is published under it."""
-        self.meta = msgspec.structs.replace(self.meta, generation=generation)
+        self.meta = msgspec.structs.replace(self.meta, generation=generation, renew=False)
         self._db.put(layout.META, encode(self.meta))
         self._db.flush_wal(True)
         self.aggregates.generation = generation

@@ -65,6 +65,16 @@ def read_before(
     return others.pop() if len(others) == 1 else ""
 
 
+def is_older(stored: Mapping[bytes, bytes], facts: Known) -> bool:
+    """Whether topic `facts` has grown since the hash was told."""
+    told = stored.get(f"f:{facts.topic}".encode())
+    return told is not None and told.isdigit() and int(told) < facts.offset
+
+
+def facts_field(facts: Known) -> Fields:
+    return {f"f:{facts.topic}": facts.offset}
+
+
 def position_fields(topic: str, positions: Mapping[int, int]) -> Fields:
     return {f"p:{partition}": f"{topic}:{offset}" for partition, offset in positions.items()}
 

@@ -21,8 +21,6 @@ from api.log_positions import Key, LogPositions
 from app.errors import TryLater
 from app.installation import LostWebhooks
 from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
-from cli.config import load_settings
-from cli.identity import identify
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.conditions import Conditions
@@ -62,11 +60,6 @@ class Site(World):
         delete_topics(self.kafka, (WEBHOOKS,))
         ensure_topics(self.settings)
 
-    def remake_installation(self, *also: str) -> None:
-        """Topic `installation` is deleted, and others with it; the next start of a role makes them."""
-        delete_topics(self.kafka, (INSTALLATION, *also))
-        self.settings = identify(load_settings(self.environ)).settings
-
     def note_ends(self) -> None:
         """As each API process does while it serves."""
         positions = LogPositions(self.kafka, self.settings.redis, self.partitions, self.settings.installation)
@@ -102,7 +95,9 @@ class Reading:
         self.positions: dict[int, int] = {}
         self.deliveries = Deliveries()
         self.redis = redis_of(site.settings, timeout_s=2.0)
-        self.log = WebhookLog(site.settings, self.redis, self.conditions, self.positions, self.deliveries)
+        self.log = WebhookLog(
+            site.settings, self.redis, self.conditions, self.positions, self.deliveries, time.time
+        )
 
     async def read(self, partition: int, offset: int) -> None:
         """Everything below the offset, and its facts are stored."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,8 +78,8 @@ def test_from_when_on_topic_webhooks_has_what_was_accepted() -> None:
 
     def lost(before: str, position: int | None, count: int | None) -> LostWebhooks:
         return LostWebhooks(
-            partition=0, topic_before=before, position=position, topic="w", to=0, lost=count, facts="f", at_ms=9
-        )  # fmt: skip
+            partition=0, topic_before=before, position=position, topic="w", to=0, lost=count, at_ms=9
+        )
 
     assert since() == since(topics(5)) == since(topics(5, "w"), topics(6, "w", "g"), topics(7)) == 0
     assert since(topics(5, "v"), topics(6), topics(7, "w"), topics(8, "w")) == 7
@@ -161,14 +163,48 @@ def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
         assert history(*records).origin("b") == "a"
         assert not history(*records).can_be_counted_again("b", 0)
     assert history(topics("a"), counted(partition=1)).can_be_counted_again("b", 0)
-    assert history(topics("a"), counted(), accepted).cross("a", 5) == ("b", 0, (2,))
+    assert history(topics("a"), counted(), accepted).cross("a", 5) == ("b", 0, (accepted.number,))
     assert history(topics("a"), counted(), accepted).cross("a", 4).topic == "a", "it would lose one more"
+
+
+@pytest.mark.parametrize(
+    "began",
+    [
+        Identity(id="b", secret="s", partitions=2, at_ms=5, adopted=True),
+        Identity(id="b", secret="s", partitions=2, at_ms=5, again_ms=5),
+        TopicRecreated(before="a", at_ms=7),
+    ],
+    ids=["adopted", "made again", "made again under another id"],
+)
+def test_databases_may_be_older_than_the_topic(began: Record) -> None:
+    assert history(began, topics("a"), LostSeen(at_ms=8)).origin("b") == "a"
+    assert not history(began, topics("a")).can_be_counted_again("b", 0)
+    assert history(began, topics("a")).can_be_counted_again("a", 0)
+
+
+def test_a_gap_has_the_same_number_in_whatever_topic_it_stands() -> None:
+    accepted, webhooks = gap("a", 5, "b", 0), LostWebhooks(
+        partition=3, topic_before="w", position=2, topic="w", to=5, lost=3, at_ms=9
+    )  # fmt: skip
+    once = history(accepted, webhooks)
+    again = history(topics("a"), counted(), accepted, webhooks, msgspec.structs.replace(webhooks, at_ms=99))
+    assert [one.number for one in (*once.gaps, *once.elsewhere)] == [
+        one.number for one in (*again.gaps, *again.elsewhere)
+    ]
+    others = [
+        gap("a", 5, "b", 0, partition=1),
+        gap("a", 6, "b", 0),
+        msgspec.structs.replace(accepted, at_ms=10),
+    ]
+    assert len({one.number for one in (accepted, *once.elsewhere, *others)}) == 5
 
 
 def test_an_empty_database_crosses_what_was_accepted_for_it_or_the_last_one_had_crossed() -> None:
     accepted = gap("a", 0, "a", 7, above=4)
     assert history(counted(), accepted).cross("a", 0, 4).position == 7
     assert history(counted(), accepted).cross("a", 0, 5).position == 0
+    assert history(counted(), accepted, counted(crossed=(accepted.number,))).cross("a", 0, 9).position == 7
+    # An earlier version wrote the offset of the gap's record.
     assert history(counted(), accepted, counted(crossed=(1,))).cross("a", 0, 9).position == 7
     assert history(counted(), accepted, counted(crossed=(1,))).can_be_counted_again("a", 7)
     assert not history(counted(), accepted, counted(crossed=(1,)), counted()).can_be_counted_again("a", 7)
@@ -179,8 +215,8 @@ def test_a_log_that_lost_its_end_is_not_whole() -> None:
     lost = gap("a", 10, "a", 8)
     found = history(topics("a"), counted(), lost)
     assert not found.can_be_counted_again("a", 0)
-    assert found.cross("a", 10, 1) == ("a", 8, (2,))
-    assert found.cross("a", 10, 1, known=(2,)) == ("a", 10, ())
+    assert found.cross("a", 10, 1) == ("a", 8, (lost.number,))
+    assert found.cross("a", 10, 1, known=(lost.number,)) == ("a", 10, ())
     assert "the numbers are right" in notices([(0, note_of(lost))])[0]["message"]
     assert "may be missing" in notices([(0, note_of(lost, crossed=False))])[0]["message"]
 
@@ -195,12 +231,13 @@ def test_what_several_partitions_lost_together_is_one_notice() -> None:
             (1, trimmed(5, 1_030_000)),
             (2, trimmed(1, 1_030_000 + TOGETHER_MS + 1)),
             (1, Note(1_000_000, "recreated", 0, None)),
+            (1, trimmed(1, 1_000_001)),
         ]
     )
     said = [(one["partition"], one["message"].partition(" were")[0].partition(" was")[0]) for one in found]
     assert said == [
         (1, "the event log (partition 1)"),
-        (1, "7 records of the event log (partitions 1, 3)"),
+        (1, "8 records of the event log (partitions 1, 3)"),
         (2, "1 record of the event log (partition 2)"),
     ]
     assert "before 1970-01-01T00:17:10" in found[1]["message"], "the latest: what is lost is older"

@@ -25,7 +25,7 @@ from app import facts as f
 from app import keys
 from app.facts import FactsRecord, encode
 from app.settings import Settings
-from app.topics import FACTS
+from app.topics import FACTS, INSTALLATION
 from cli.config import load_settings
 from cli.identity import identify
 from tables.conditions import Condition
@@ -36,7 +36,7 @@ from tables.redis_clock import RedisClock
 from tables.section_parts import PUBLISHED
 from tables.views import View, ViewReader
 from tests.support.facts import ORG, SECRET, START_MS, entry
-from tests.support.kafka import fresh_topics
+from tests.support.kafka import delete_topics, fresh_topics
 from tests.support.processes import environment
 
 PARTITIONS = 2
@@ -85,6 +85,11 @@ class World:
         for value in values:
             producer.produce(FACTS, value, partition=partition)
         assert producer.flush(10) == 0
+
+    def remake_installation(self, *also: str) -> None:
+        """Topic `installation` is deleted, and others with it; the next start of a role makes them."""
+        delete_topics(self.kafka, (INSTALLATION, *also))
+        self.settings = identify(load_settings(self.environ)).settings
 
     def trim(self, partition: int, before: int) -> None:
         for future in self.admin.delete_records([TopicPartition(FACTS, partition, before)]).values():
