@@ -245,6 +245,44 @@ async def test_webhooks_and_installation_recreated_together(
         assert not later.said
 
 
+@pytest.mark.parametrize("older", [True, False], ids=["older Redis", "Redis of today"])
+async def test_a_recreated_topic_and_an_older_redis(site: Site, older: bool) -> None:
+    """The older one says that everything was read."""
+    site.post(*EVERY)
+    site.note_ends()
+    async with reading(site) as worker:
+        for partition in EVERY:
+            await worker.read(partition, 5)
+        with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
+            before = client.hgetall(WEBHOOK_POSITIONS)
+        site.post(0)
+        site.fill(2)
+        await worker.read(0, 10)
+    site.note_ends()
+    site.post(0)  # accepted, and not read any more
+    site.note_ends()
+    if older:
+        with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
+            client.delete(WEBHOOK_POSITIONS)
+            client.hset(WEBHOOK_POSITIONS, mapping=before)
+    site.recreate()
+    async with reading(site) as worker:
+        lost = [(one.partition, one.position, one.lost) for one in site.lost()]
+        assert lost == ([(p, None, None) for p in EVERY] if older else [(0, 10, 5)])
+        assert "nobody can say how many records" in worker.said or not older
+
+
+async def test_losses_have_the_installation_s_time_not_the_host_s(site: Site) -> None:
+    site.post(0)
+    async with reading(site) as worker:
+        await worker.read(0, 2)
+        worker.log._wall = lambda: 5.0
+        site.trim_webhooks(0, before=5)
+        await worker.log.look(await worker.log.look({}))
+    (lost,) = site.lost()
+    assert lost.at_ms == 5_000
+
+
 @pytest.mark.parametrize("forgotten", ["", "pe"], ids=["", "and Redis emptied"])
 @pytest.mark.parametrize("id_is_known", [True, False], ids=["same id", "by a host that knows no id"])
 async def test_installation_recreated_alone_is_no_false_alarm(
