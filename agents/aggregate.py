@@ -41,6 +41,7 @@ from app.topics import AGGREGATE_GROUP, FACTS, INSTALLATION
 from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
+from tables.completeness import lacking, partitions_of
 from tables.conditions import Conditions, GapSeen
 from tables.foreign import CODE, REASON, accepted_of, condition_of
 from tables.installation import InstallationLog
@@ -64,6 +65,9 @@ GAPS_S: Final = 5.0
 """How often it is asked whether gaps were accepted, or webhooks found lost."""
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
+LOG_S: Final = 60.0
+"""How often it is asked whether topic `facts` still has all that was counted."""
+LOG_INCOMPLETE: Final = "log_incomplete"
 EXIT_REBUILD: Final = 75
 
 
@@ -94,7 +98,8 @@ class Aggregator:
             self._writer, self.slot.member, settings.rules, self.conditions,
             redis_clock=clock, set_aside=self.set_aside, configuration=fingerprints(settings, None),
         )  # fmt: skip
-        self._begins: dict[int, int] = {}
+        self._lacks: dict[int, str] = {}
+        """Partition → what the log no longer has of what was counted, as it was asked last."""
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, set[int]] = {}
         self._gaps_at = 0.0
@@ -114,6 +119,7 @@ class Aggregator:
             # A topic may have more partitions than the installation: what is in these was not put there by it.
             ours = {partition for partition in partitions if partition < self.settings.partitions}
             await self._open_all(ours - self.databases.keys())
+            self._tell_lacking()
             return (partitions - ours) | self.aside.partitions
 
     async def retry(self, partition: int) -> int | None:
@@ -141,10 +147,10 @@ class Aggregator:
         )
         failed: dict[int, Exception] = {}
         for partition in sorted(new):
-            self._begins[partition] = ends[partition].start
             history = histories[partition]
             self._accepted[partition] = accepted(history)
             where = Where(topic_id, ends[partition], history, generations)
+            self._lacks[partition] = where.lacks
             try:
                 database = await self._open_checked(partition, where, request)
             except TryLater:
@@ -159,6 +165,7 @@ class Aggregator:
         for partition, reason in failed.items():
             self.set_aside(partition, reason)
         self.aside.tell()
+        self._tell_lacking()
         if opened := {p: self.positions[p] for p in sorted(new) if p in self.positions}:
             log.info("counting partitions %s", opened)
 
@@ -182,7 +189,8 @@ class Aggregator:
         concerned = {partition, *(self.databases if is_disk_full(error) else ())}
         for number in concerned:
             self._put_down(number)
-            self.aside.add(number, error, seen=_seen(error), begin=self._begins.get(number))
+            self.aside.add(number, error, seen=_seen(error), lacks=self._lacks.get(number))
+        self._tell_lacking()
 
     def _put_down(self, partition: int) -> None:
         """Closes a partition's database. What is in memory may be ahead of the disk: none of it is used again."""
@@ -268,6 +276,25 @@ class Aggregator:
             self.conditions.clear(CODE)
         elif settled or not self.conditions.has(CODE):
             self.conditions.set(CODE, message, reason=REASON, accepted=accepted_of(rows))
+
+    async def check_log(self) -> None:
+        """Asks what topic `facts` still has of what this worker's databases have counted."""
+        with contextlib.suppress(TryLater):
+            self._lacks |= await asyncio.to_thread(lacking, self.settings.kafka, list(self.databases))
+        self._tell_lacking()
+
+    def _tell_lacking(self) -> None:
+        """Says of which partitions the databases are the only copy: of those that are counted. Of one that is set aside
+        that is said with the ways out."""
+        lacks = partitions_of({partition: self._lacks.get(partition, "") for partition in self.databases})
+        if not lacks:
+            self.conditions.clear(LOG_INCOMPLETE)
+            return
+        self.conditions.set(
+            LOG_INCOMPLETE,
+            f"topic {FACTS} no longer has all that was counted of partition {lacks}: their folders in {self.state} are "
+            "the only copy of it. Don't remove them, and back them up (copy them while the worker is stopped)",
+        )
 
     def close(self, partition: int) -> None:
         """Gives a partition away; what Redis doesn't have yet, its next worker publishes."""
@@ -383,10 +410,14 @@ def _seen(error: Exception) -> GapSeen | None:
 async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
     """Tries again what is set aside, and looks whether the topic is still the same."""
     topic_at = time.monotonic()
+    log_at = topic_at + LOG_S
     while True:
         if time.monotonic() >= topic_at:
             topic_at = time.monotonic() + TOPIC_S
             await aggregator.check_topic()
+        if time.monotonic() >= log_at:
+            log_at = time.monotonic() + LOG_S
+            await aggregator.check_log()
         await asyncio.sleep(LOOK_S)
         if app.rebalancing:
             continue

@@ -33,9 +33,9 @@ class Where(NamedTuple):
     generations: Generations
 
     @property
-    def log_is_whole(self) -> bool:
-        """The log still has all that was counted."""
-        return self.history.can_be_counted_again(self.topic_id, self.ends.start)
+    def lacks(self) -> str:
+        """What the log no longer has of what was counted (`History.lacks`)."""
+        return self.history.lacks(self.topic_id, self.ends.start)
 
 
 def open_database(
@@ -73,7 +73,7 @@ def open_database(
             asked = False
             database.note_answered(request.id)
             meta = database.meta
-        again = (asked and request.from_log) or (_has_foreign(database) and where.log_is_whole)
+        again = (asked and request.from_log) or (_has_foreign(database) and not where.lacks)
         if again:
             pass
         elif asked or meta.rebuilding:
@@ -116,9 +116,9 @@ def _is_due(request: Request, partition: int, where: Where) -> bool:
     if request.id in where.history.answered:
         # By the database before this one, which is an older copy.
         return False
-    if not where.log_is_whole:
+    if where.lacks:
         log.warning(
-            "partition %d is not counted again: the log no longer has all that was counted", partition
+            "partition %d is not counted again from the log: it would lack %s", partition, where.lacks
         )
         return False
     return True

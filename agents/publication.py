@@ -130,7 +130,7 @@ class NumbersOfPartition:
         self.published: Fence | None = None
         """The position in Redis, which this worker wrote last; None: not known, repair first."""
         self.flight: Flight | None = None
-        self.withheld: Withheld | None = None
+        self._withheld: Withheld | None = None
         self.asked_at = float("-inf")
         """When Redis was asked for the position, while publication is withheld."""
         self.closed = False
@@ -147,6 +147,15 @@ class NumbersOfPartition:
 
     def fence(self) -> Fence:
         return Fence(self.database.generation, self.database.next_offset, self.database.meta.topic_id)
+
+    @property
+    def withheld(self) -> Withheld | None:
+        """Why nothing is published. By Redis as it was asked last, and the database as it is now, which counts on
+        between: one that has got as far waits no more, and Redis is to be asked again."""
+        found = self._withheld
+        if found is not None and found.needed is not None and self.database.next_offset >= found.needed:
+            return None
+        return found
 
     @property
     def due(self) -> bool:
@@ -264,10 +273,10 @@ class NumbersOfPartition:
     def begin_repair(self, begun: Begun) -> Flight | None:
         """Publishes all that was touched since the position that stands in Redis; None: not now (`withheld`)."""
         own, stands = self.fence(), begun.stands
-        self.withheld = why_withheld(stands, own, self._log_end)
-        if self.withheld is None and not begun.token:
-            self.withheld = Withheld(begun.highest, None)
-        if self.withheld is not None:
+        self._withheld = why_withheld(stands, own, self._log_end)
+        if self._withheld is None and not begun.token:
+            self._withheld = Withheld(begun.highest, None)
+        if self._withheld is not None:
             return None
         same = stands is not None and (stands.generation, stands.topic) == (own.generation, own.topic)
         since = stands.offset if stands is not None and same else -1

@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from app.errors import LogGap, ReportsError
-from tables.broken import is_disk_full, way_out, words_of
+from app.errors import LogGap, ReportsError, UnfitDatabase
+from tables.broken import is_disk_full, removal, way_out, words_of
 from tables.conditions import Conditions, GapSeen
 
 SET_ASIDE: Final = "partition_set_aside"
@@ -43,7 +43,7 @@ class _Aside(NamedTuple):
     folder: _Signature
     try_at: float
     seen: GapSeen | None = None
-    begin: int | None = None
+    lacks: str | None = None
 
 
 class SetAside:
@@ -78,12 +78,12 @@ class SetAside:
         return {partition for partition, one in self._aside.items() if isinstance(one.error, LogGap)}
 
     def add(
-        self, partition: int, error: Exception, *, seen: GapSeen | None = None, begin: int | None = None
+        self, partition: int, error: Exception, *, seen: GapSeen | None = None, lacks: str | None = None
     ) -> None:
-        """`seen`: where the database stood, at a gap; `begin`: the log's first offset, where it is known."""
+        """`seen`: where the database stood, at a gap; `lacks`: as `tables.broken.removal` takes it."""
         _let_go(error)
         full = is_disk_full(error)
-        self._note(partition, error, ROOM_S if full else RETRY_S, seen, begin)
+        self._note(partition, error, ROOM_S if full else RETRY_S, seen, lacks)
         if full:
             self._conditions.clear(SET_ASIDE, partition)
             self._conditions.set(
@@ -106,7 +106,7 @@ class SetAside:
                 continue
             self._conditions.set(
                 SET_ASIDE,
-                f"{self._words(partition, one.error, one.begin)}. {others}; this one is tried again every "
+                f"{self._words(partition, one.error, one.lacks)}. {others}; this one is tried again every "
                 f"{RETRY_S:.0f} s, and at once when its folder changes",
                 partition=partition,
                 reason=self._reason(said),
@@ -126,7 +126,7 @@ class SetAside:
     def put_off(self, partition: int) -> None:
         """It could not be tried: Kafka doesn't answer. What was said of it stands."""
         known = self._aside[partition]
-        self._note(partition, known.error, ROOM_S, known.seen, known.begin)
+        self._note(partition, known.error, ROOM_S, known.seen, known.lacks)
 
     def remove(self, partition: int) -> None:
         """It is counted again, or was given away."""
@@ -156,10 +156,10 @@ class SetAside:
         return found
 
     def _note(
-        self, partition: int, error: Exception | None, wait_s: float, seen: GapSeen | None, begin: int | None
+        self, partition: int, error: Exception | None, wait_s: float, seen: GapSeen | None, lacks: str | None
     ) -> None:
         folder = _signature(self._path(partition))
-        self._aside[partition] = _Aside(error, folder, self._clock() + wait_s, seen, begin)
+        self._aside[partition] = _Aside(error, folder, self._clock() + wait_s, seen, lacks)
 
     def _path(self, partition: int) -> Path:
         return self._state / f"p{partition}"
@@ -173,7 +173,7 @@ class SetAside:
         except OSError:
             return False
 
-    def _words(self, partition: int, error: Exception, begin: int | None) -> str:
+    def _words(self, partition: int, error: Exception, lacks: str | None) -> str:
         path = self._path(partition)
         if isinstance(error, LogGap):
             every = " (`reports accept-gap --all` for all that wait at a gap)" if len(self.gaps) > 1 else ""
@@ -181,13 +181,15 @@ class SetAside:
                 f"{error}. Restore the log, or a newer copy of {path}; or go on with `reports accept-gap {partition}`"
                 f"{every}, which says what is lost"
             )
+        if isinstance(error, UnfitDatabase):
+            return f"{error}{removal(partition, lacks)}"
         if isinstance(error, ReportsError):
             return str(error)
-        if said := way_out(path, partition, error, begin=begin):
+        if said := way_out(path, partition, error, lacks=lacks):
             return said
         return (
             f"partition {partition} can't be counted: {type(error).__name__}: {words_of(error)}. This is a bug, and "
-            "nothing is lost, since the log has all of it: report it with the worker's log, and upgrade"
+            "nothing is lost, since what isn't counted stays in the log: report it with the worker's log, and upgrade"
         )
 
 

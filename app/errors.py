@@ -6,7 +6,9 @@
     ├── TryLater        our fault for the moment: answer the code that makes the sender repeat
     ├── ConfigError     the operator's: refuse to start, one line that names the setting
     └── StateError      what is on disk or in the log is not what we left there: stop, and say the way out
-        └── LogGap      the log doesn't go on where a database ends; `reports accept-gap` is a way out
+        ├── LogGap      the log doesn't go on where a database ends; `reports accept-gap` is a way out
+        └── UnfitDatabase   a partition's folder holds another database than is wanted, and may be removed if the log
+                            has everything; whoever knows that says it (`tables.broken.removal`)
 
 Everything else that is raised is a bug: a role lets it end the process and its parent starts it again.
 
@@ -62,6 +64,10 @@ class StateError(ReportsError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class UnfitDatabase(StateError):
+    """A partition's database is sound, and none that can be gone on with; the message names the better way out."""
 
 
 class LogGap(StateError):

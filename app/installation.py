@@ -246,11 +246,17 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
                 crossed += (one.number,)
         return Reached(topic, position, crossed)
 
-    def can_be_counted_again(self, topic: str, start: int) -> bool:
-        """Whether the log, which begins at `start`, has all that the partition's last database has counted."""
+    def lacks(self, topic: str, start: int) -> str:
+        """What the log, which begins at `start`, no longer has of what the partition's last database has counted, for
+        operators; empty: it has all of it, and the partition can be counted again from it."""
         reached = self.cross(self.origin(topic), 0)
-        lost_end = any(one.topic == topic and one.lost_end for one in self.gaps)
-        return reached.topic == topic and reached.position >= start and not lost_end
+        if reached.topic != topic:
+            return "what was counted of the topic before it was recreated"
+        if reached.position < start:
+            return f"what is older than offset {start}"
+        if any(one.topic == topic and one.lost_end for one in self.gaps):
+            return "what was counted before the log lost its end"
+        return ""
 
 
 Record = Identity | TopicRecreated | Topics | Generation | Gap | LostWebhooks | LostSeen

@@ -27,7 +27,7 @@ from app.errors import StateError
 from app.installation import Gap, History, LostSeen, Topics
 from app.settings import Settings
 from app.times import utc_text
-from app.topics import FACTS, INSTALLATION, WEBHOOKS
+from app.topics import FACTS, INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
 from app.words import number_of
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
@@ -36,6 +36,7 @@ from cli.progress import Progress
 from tables.conditions import GapSeen
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
+from tables.log_reader import LogReader
 from tables.presence import WORKERS, conditions_of
 from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
@@ -96,11 +97,7 @@ def command(
             "folder in the place of its own, and start it again. If the database is gone for good: "
             f"`reports accept-gap {' '.join(str(gap.partition) for gap in counted)} --lose-counted`"
         )
-    click.echo(
-        f"What topic {WEBHOOKS} still has of that time can be counted afterwards: "
-        "`reports renormalize --from TIME` reads the stored webhooks again, TIME being when the first lost record was "
-        "accepted, or earlier: in doubt, when the oldest campaign that lacks something began."
-    )
+    click.echo(_afterwards(settings, gaps))
     if counted:
         click.echo(
             "Erasures and names of campaigns are in topic facts only, and webhooks bring erased people back: erase "
@@ -260,6 +257,28 @@ def accept(settings: Settings, gaps: Sequence[Gap]) -> None:
         log.append(Topics(ids={**known, FACTS: topic}, why="accept-gap", at_ms=gaps[0].at_ms))
     for gap in gaps:
         log.append(gap)
+
+
+def _afterwards(settings: Settings, gaps: Sequence[Gap]) -> str:
+    """Whether webhooks are stored from which what is lost can be counted again, for the operator."""
+    try:
+        with LogReader(settings.kafka) as reader:
+            firsts = reader.first_ms(WEBHOOKS, reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS))
+    except StateError:
+        return f"Nothing is left from which it could be counted again: topic {WEBHOOKS} can't be read."
+    if not firsts:
+        return f"Nothing is left from which it could be counted again: topic {WEBHOOKS} is empty."
+    oldest_ms = min(firsts.values())
+    begins = f"it begins at {utc_text(oldest_ms)}"
+    if oldest_ms > max(gap.at_ms if gap.before_ms is None else gap.before_ms for gap in gaps):
+        return (
+            f"Topic {WEBHOOKS} has nothing of that time: {begins}. So it can't be counted again from there."
+        )
+    return (
+        f"What topic {WEBHOOKS} still has of that time ({begins}) can be counted afterwards: "
+        "`reports renormalize --from TIME` reads the stored webhooks again, TIME being when the first lost record was "
+        "accepted, or earlier: in doubt, when the oldest campaign that lacks something began."
+    )
 
 
 def _stored_at(kafka: str, partition: int, offset: int, ends: LogEnds) -> int | None:

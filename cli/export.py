@@ -8,7 +8,6 @@ Exit status: 0; 1 nobody reads any more; 2 used wrongly, or no such campaign; 3 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from redis import RedisError
 from rich.console import Console
 
 from app.errors import StateError, TryLater
@@ -35,14 +33,13 @@ from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.moments import Moment as MomentType
+from cli.owned import Owned, owned
 from cli.progress import Progress
-from cli.verifier.stored import Owner, owners
 from tables import exports
 from tables.csv_output import CsvOutput, write_all
 from tables.exports import Asked
 from tables.moments import Moment, small_cache
 from tables.presence import folder_word
-from tables.redis_client import redis_of, redis_words
 from tables.sorting import Sorter
 
 _LINK_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -181,7 +178,8 @@ def _link(text: str | None) -> int | None:
 
 
 def _export(settings: Settings, asked: Asked, name: str, output: Path | None, packed: bool) -> int:
-    paths = _paths(settings)
+    known = owned(settings)
+    paths = _paths(settings, known)
     with contextlib.ExitStack() as stack:
         # Nothing here makes cycles, and looking for them takes a fifth of the time.
         gc.disable()
@@ -194,6 +192,8 @@ def _export(settings: Settings, asked: Asked, name: str, output: Path | None, pa
             }
         except TryLater as error:
             raise StateError(error.message) from None
+        if short := [said for p, moment in moments.items() if (said := known.shortage(p, moment.fence()))]:
+            raise StateError(f"it would not be complete: {'; '.join(short)}")
         if all(moment.campaign_row(asked.campaign) is None for moment in moments.values()):
             raise click.UsageError(f"there is no campaign {name}")
         offsets = ",".join(f"{partition}={moment.offset}" for partition, moment in moments.items())
@@ -254,33 +254,19 @@ def _target(path: Path | None) -> Iterator[int]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _paths(settings: Settings) -> dict[int, Path]:
+def _paths(settings: Settings, known: Owned) -> dict[int, Path]:
     """The databases of all partitions. Raises StateError where one isn't on this machine."""
-    try:
-        owned = asyncio.run(_owners(settings))
-    except RedisError as error:
-        raise StateError(
-            f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
-        ) from None
-    missing = [str(partition) for partition in range(settings.partitions) if partition not in owned]
+    missing = [str(partition) for partition in range(settings.partitions) if partition not in known.owners]
     if missing:
         raise StateError(f"partition {', '.join(missing)} has no worker yet: start `reports aggregate`")
-    paths = {partition: Path(owned[partition].state) for partition in range(settings.partitions)}
+    paths = {partition: Path(known.owners[partition].state) for partition in range(settings.partitions)}
     for partition, path in paths.items():
-        if not _is_here(path, owned[partition].worker):
+        if not _is_here(path, known.owners[partition].worker):
             raise StateError(
-                f"partition {partition} is counted by {owned[partition].worker} in {path}, which is not on this "
+                f"partition {partition} is counted by {known.owners[partition].worker} in {path}, which is not on this "
                 "machine: run this there, or ask the API (GET …/exports/recipients.csv)"
             )
     return paths
-
-
-async def _owners(settings: Settings) -> dict[int, Owner]:
-    redis = redis_of(settings, timeout_s=5)
-    try:
-        return await owners(redis)
-    finally:
-        await redis.aclose()
 
 
 def _is_here(path: Path, worker: str) -> bool:

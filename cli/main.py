@@ -13,7 +13,7 @@ import click
 
 from app.errors import ConfigError, StateError, TryLater
 from cli import hangup
-from tables.broken import advice, is_database_error
+from tables.broken import is_database_error
 
 # name → module (each has a click command named `command`), and the line that `reports --help` shows of it.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -92,7 +92,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if not is_database_error(error):
             raise
-        return _complain(advice(error), 3)
+        # Only now: it asks Kafka, whose client takes its time to import.
+        words: str = importlib.import_module("cli.broken").words(error)
+        return _complain(words, 3)
     # click gives ctx.exit(status) back as the result when it isn't standalone.
     return result if isinstance(result, int) else 0
 

@@ -1,7 +1,7 @@
 """`reports query`: reads the partition databases beside their worker, for the API's pages of recipients and events.
 
-It needs Redis to be found by the API, and Kafka only at its start, to see which installation this is. One per state
-folder; a second one does no harm.
+It needs Redis to be found by the API, and Kafka only at its start, to see which installation this is, and to say what
+may be done about a database that can't be read. One per state folder; a second one does no harm.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from cli.leash import leashed
 from cli.listening import listen, raise_file_limit
 from cli.role_configuration import Follow, begin_role
 from tables.background import Background
+from tables.completeness import lacking
 from tables.conditions import Conditions
 from tables.own_files import OwnFiles
 from tables.presence import Presence, presence
@@ -123,6 +125,7 @@ async def serve(
     beside = [
         background.task("announcer", announcer.run),
         background.task("reach", reach.run),
+        background.task("log", lambda: partitions.faults.watch_log(partial(lacking, settings.kafka))),
         background.task("presence", lambda: tell(redis, name, said)),
         background.task("clock", lambda: keep_time(redis, clock, conditions)),
         # Only settings are of use here, and these take effect with the next start.

@@ -17,7 +17,6 @@ from redis import RedisError
 from redis.asyncio import Redis
 from rich.console import Console
 
-from agents.log_checks import LogInspector
 from agents.set_aside import SET_ASIDE
 from app.errors import StateError
 from app.settings import Settings
@@ -27,8 +26,8 @@ from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
+from tables.completeness import lacking, partitions_of
 from tables.conditions import Condition
-from tables.installation import InstallationLog
 from tables.presence import WORKERS, conditions_of
 from tables.rebuilds import Request, ask
 from tables.redis_client import redis_of, redis_words
@@ -59,24 +58,11 @@ def command(*, from_log: bool, wait: float) -> int:
 
 def check_log(settings: Settings) -> None:
     """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good."""
-    partitions = range(settings.partitions)
-    inspector = LogInspector(settings.kafka)
-    topic, ends = inspector.topic_id(FACTS), inspector.ends(FACTS, partitions)
-    histories = InstallationLog(settings.kafka).histories(partitions)
-    short = {
-        partition: end.start
-        for partition, end in ends.items()
-        if not histories[partition].can_be_counted_again(topic, end.start)
-    }
-    if short:
-        lacks = ", ".join(
-            f"{partition} ({f'below offset {start}' if start else 'those of the topic before it was recreated'})"
-            for partition, start in sorted(short.items())
-        )
+    lacks = partitions_of(lacking(settings.kafka, range(settings.partitions)))
+    if lacks:
         raise StateError(
-            f"topic {FACTS} no longer has the first records of partition {lacks}: they would be missing in what is "
-            "counted again. `reports rebuild` without --from-log makes everything anew from the recipients, and loses "
-            "nothing"
+            f"topic {FACTS} no longer has all that was counted of partition {lacks}. `reports rebuild` without "
+            "--from-log makes everything anew from the recipients, and loses nothing"
         )
 
 

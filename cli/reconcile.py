@@ -3,12 +3,11 @@
 Works beside a running worker: a partition is read as of one moment, and a batch is never half in it.
 Sketches of people must be those of the recipients' facts, register by register. Where an older version counted before
 (`layout.COUNTING`), or erased somebody of the campaign (`layout.is_nobody`), they may hold more, and never less.
-Exit status: 0 no difference; 1 differences.
+Exit status: 0 no difference; 1 differences; 3 a database can't be read, or lacks what reports show: then nobody knows.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import click
 import msgspec
-from redis import RedisError
 from rich.console import Console
 
 from app import breakdown as b
@@ -27,13 +25,13 @@ from app.errors import StateError
 from app.facts import CampaignKey, Entry, Fact, Identity, RecipientKey
 from app.fold import log_key, place_of
 from app.keys import secret_fingerprint
-from app.settings import PREFIX, Settings
+from app.settings import PREFIX
 from app.words import number_of
 from cli.config import load_settings
 from cli.identity import identify
+from cli.owned import owned
 from cli.progress import Progress
 from cli.verifier.compare import Comparison
-from cli.verifier.stored import Owner, owners
 from cli.verify import show
 from tables import layout
 from tables.book import Book
@@ -41,7 +39,6 @@ from tables.layout import CampaignRow
 from tables.people import PeopleOf
 from tables.ranking import entries_of
 from tables.reading import PartitionReader
-from tables.redis_client import redis_of, redis_words
 from tables.sketches import Sketch
 from tables.sums import Sums
 
@@ -56,35 +53,32 @@ _NAMES_OF = {b.POSITION: b.LINK, b.HOME: b.COUNTRY}
 def command(campaign: str | None) -> int:
     """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
     settings = identify(load_settings()).settings
-    try:
-        owned = asyncio.run(_owners(settings))
-    except RedisError as error:
-        raise StateError(
-            f"who owns which partition can't be read: {redis_words(error, settings.redis)}"
-        ) from None
-    if not owned:
+    known = owned(settings)
+    if not known.owners:
         raise StateError("no worker has owned a partition yet: start `reports aggregate`")
     result = Comparison()
     recipients = 0
+    short = []
     with Progress("recipients", None) as progress:
-        for partition, owner in sorted(owned.items()):
-            progress.say(f"partition {partition} of {owner.worker}")
+        for partition, owner in sorted(known.owners.items()):
+            aside = ", which is set aside" if partition in known.aside else ""
+            progress.say(f"partition {partition} of {owner.worker}{aside}")
             with PartitionReader(Path(owner.state)) as reader:
+                if shortage := known.shortage(partition, reader.fence()):
+                    short.append(shortage)
                 for done in reconcile(reader, f"partition {partition}", campaign, result, settings.secret):
                     progress.at(recipients + done)
                 recipients += done
     Console(stderr=True).print(
-        f"{number_of(recipients, 'recipient')} in {number_of(len(owned), 'partition')}"
+        f"{number_of(recipients, 'recipient')} in {number_of(len(known.owners), 'partition')}"
     )
-    return show(result)
-
-
-async def _owners(settings: Settings) -> dict[int, Owner]:
-    redis = redis_of(settings, timeout_s=5)
-    try:
-        return await owners(redis)
-    finally:
-        await redis.aclose()
+    status = show(result)
+    if short:
+        words = f"not all that was counted is looked at: {'; '.join(short)}"
+        if not status:
+            raise StateError(words)
+        click.echo(f"reports: {words}", err=True)
+    return status
 
 
 class _Sums(msgspec.Struct):

@@ -45,6 +45,7 @@ class Streams:
     def __init__(self, settings: Settings) -> None:
         self._partitions = settings.partitions
         self.kafka = settings.kafka
+        self.redis = settings.redis
         self._consumer = Consumer(
             {
                 **client_settings(settings.kafka, "reports-positions"),

@@ -1,6 +1,7 @@
 """`reports verify LEDGER`: every number anew from what was sent, compared with all the places that show it.
 
-Exit status: 0 no difference; 1 differences, or the lag did not come to an end in time; 2 used wrongly.
+Exit status: 0 no difference; 1 differences, or the lag did not come to an end in time; 2 used wrongly; 3 a database
+can't be read, or Kafka or Redis didn't answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
-from app.errors import TryLater
+from app.errors import StateError, TryLater
 from app.organisations import Organisations
 from app.settings import Settings
 from app.topics import FACTS
@@ -76,6 +77,8 @@ def command(ledger: Path, timeout_s: float, base_url: str) -> int:
     except LagError as error:
         click.echo(f"reports: {error}", err=True)
         return 1
+    except RedisError as error:
+        raise StateError(redis_words(error, settings.redis)) from None
 
 
 async def _verify(
@@ -123,8 +126,9 @@ def _compare_pages(
 async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress) -> list[Position]:
     """Positions in which nothing is left to do. Raises LagError when that takes too long."""
     deadline = time.monotonic() + timeout_s
-    last = "nothing could be read"
+    said = ""
     while True:
+        unavailable = ""
         try:
             positions = await streams.all()
             lag = sum(position.lag for position in positions)
@@ -133,11 +137,14 @@ async def wait_for_no_lag(streams: Streams, timeout_s: float, progress: Progress
             last = f"{number_of(lag, 'record')} not yet counted"
             progress.at(sum(position.done for position in positions), last)
         except KafkaException as error:
-            last = kafka_words(error, streams.kafka)
+            last = unavailable = kafka_words(error, streams.kafka)
         except RedisError as error:
-            last = redis_words(error)
+            last = unavailable = redis_words(error, streams.redis)
         except TryLater as error:
-            last = str(error)
+            last = unavailable = str(error)
+        if unavailable and unavailable != said:
+            progress.say(f"waiting: {unavailable}")
+        said = unavailable
         if time.monotonic() > deadline:
             raise LagError(f"no lag of 0 within {timeout_s:g} s: {last}")
         await asyncio.sleep(POLL_S)

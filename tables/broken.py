@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from app.topics import FACTS
 
 _FULL: Final = ("No space left on device", "Disk quota exceeded", "out of disk space", "Space limit reached")
 _ROCKSDB: Final = re.compile(
@@ -60,21 +63,23 @@ def damaged_file(error: BaseException) -> Path | None:
     return None
 
 
-def advice(error: BaseException) -> str:
-    """What RocksDB's error means, for who reads databases beside their workers."""
-    if (found := _PATH.search(str(error))) and (
-        said := way_out(Path(found[1]), int(found[2]), error, is_counted=True)
-    ):
-        return said
+def advice(error: BaseException, lacks: Callable[[int], str | None]) -> str:
+    """What RocksDB's error means, for who reads databases beside their workers. `lacks`: gives what `removal` takes."""
+    if found := _PATH.search(str(error)):
+        partition = int(found[2])
+        # Kafka is asked only where that is of use.
+        lack = None if is_forbidden(error) else lacks(partition)
+        if said := way_out(Path(found[1]), partition, error, lacks=lack, is_counted=True):
+            return said
     return f"a database can't be read ({words_of(error)}): GET /ops/workers says which one, and the way out"
 
 
 def way_out(
-    path: Path, partition: int, error: BaseException, *, begin: int | None = None, is_counted: bool = False
+    path: Path, partition: int, error: BaseException, *, lacks: str | None, is_counted: bool = False
 ) -> str | None:
     """What is wrong with a partition's database, and the ways out, for operators; None: RocksDB doesn't say it.
 
-    `begin`: the log's first offset, where it is known. `is_counted`: its worker may have it open.
+    `lacks`: as `removal` takes it. `is_counted`: its worker may have it open.
     """
     if is_forbidden(error):
         return (
@@ -82,25 +87,32 @@ def way_out(
             f"and `reports query` run (number {os.getuid()})"
         )
     if is_database_error(error):
-        return (
-            f"the database in {path} is broken ({words_of(error)}): {_replaced(partition, begin, is_counted)}"
-        )
+        copy = "put a copy of the folder back"
+        if is_counted:
+            copy = f"stop its worker, {copy} and start the worker again"
+        removed = removal(partition, lacks, is_counted=is_counted)
+        return f"the database in {path} is broken ({words_of(error)}): {copy}{removed}"
     return None
 
 
-def _replaced(partition: int, begin: int | None, is_counted: bool) -> str:
-    if begin:
+def removal(partition: int, lacks: str | None, *, is_counted: bool = False) -> str:
+    """Whether a partition's folder may be removed as well, to be read on behind the better way out.
+
+    `lacks`: what a database that is counted again from the log would lack (`tables.completeness`); empty: nothing;
+    None: the log can't be asked. `is_counted`: its worker may have it open.
+    """
+    if lacks is None:
         return (
-            "put a copy of the folder back. Counted again from the log it would lack what is older than offset "
-            f"{begin}; to do so all the same, remove the folder, and go on with `reports accept-gap {partition} "
-            "--lose-counted`"
+            f". Remove the folder only if topic {FACTS} still has everything: `reports rebuild --from-log` refuses "
+            "otherwise, and says what is missing"
         )
-    if is_counted:
+    if lacks:
         return (
-            "stop its worker, put a copy of the folder back and start the worker again; or remove the folder, and the "
-            "partition is counted again from the log, also while the worker runs"
+            f". Counted again from the log it would lack {lacks}; to do so all the same, remove the folder, and where "
+            f"the worker then waits, go on with `reports accept-gap {partition} --lose-counted`"
         )
-    return "put a copy of the folder back, or remove it: the partition is counted again from the log"
+    also = ", also while the worker runs" if is_counted else ""
+    return f"; or remove the folder, and the partition is counted again from the log{also}"
 
 
 def partitions_named(error: BaseException) -> set[int]:

@@ -26,7 +26,7 @@ from rocksdict import WriteBatch
 from app import keys
 from app.contribution import NOTHING, contribution
 from app.erasure import blank
-from app.errors import StateError
+from app.errors import StateError, UnfitDatabase
 from app.facts import (
     CLICKED,
     EXCLUDED,
@@ -179,14 +179,14 @@ class PartitionDatabase:
         meta = _meta_decoder.decode(stored)
         where = f"partition {expected.partition} in {self.path}"
         if meta.version != layout.LAYOUT_VERSION:
-            raise StateError(
+            raise UnfitDatabase(
                 f"{where}: written by another version (layout {meta.version}, this one has {layout.LAYOUT_VERSION}): "
-                f"use that version, or remove {self.path} to count the partition again from the log"
+                "use that version"
             )
         if meta.partitions == expected.partitions and meta.partition != expected.partition:
-            raise StateError(
+            raise UnfitDatabase(
                 f"{where}: this is the folder of partition {meta.partition}: put that of partition "
-                f"{expected.partition} in its place, or remove it: the partition is counted again from the log"
+                f"{expected.partition} in its place"
             )
         if meta.partitions != expected.partitions:
             raise StateError(
@@ -194,9 +194,8 @@ class PartitionDatabase:
                 f"{expected.partition} of {expected.partitions}: set REPORTS_PARTITIONS={meta.partitions}"
             )
         if meta.secret != expected.secret:
-            raise StateError(
-                f"{where}: made with another REPORTS_SECRET: put the folder back that belongs to this one, or remove "
-                "it to count the partition again from the log"
+            raise UnfitDatabase(
+                f"{where}: made with another REPORTS_SECRET: put the folder back that belongs to this one"
             )
         return meta
 
@@ -283,9 +282,8 @@ class PartitionDatabase:
                 else:
                     state = decode_state(stored)
                     if state.version > STATE_VERSION:
-                        raise StateError(
-                            f"{self.path} was written by a newer version (state {state.version}): use that version, or "
-                            "remove the folder to count the partition again from the log"
+                        raise UnfitDatabase(
+                            f"{self.path} was written by a newer version (state {state.version}): use that version"
                         )
                     book = self.aggregates.book(groups[recipient][0])
                     young[recipient] = Recipient(state, contribution(state, book, self.meta.rules))

@@ -4,21 +4,28 @@ Rules:
 - A table with a block that can't be read is damaged: it never changes once it is written. That is said at once, and is
   over when the file is another one, or the folder is gone. Where the file has changed since its reader was opened, the
   error says nothing of what is there now: the next reader finds out.
+- Whether the folder may be removed depends on what topic `facts` still has: that is asked while anything is wrong
+  (`watch_log`), and until it is known nobody is told to remove it.
 - A database that can't be opened, or can't catch up, may be one in the making, or its writer has just removed a file.
   That is said once it has lasted for `LASTING_S`, and is over when the database has caught up again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from app.errors import TryLater
 from tables.broken import damaged_file, is_forbidden, way_out, words_of
 
 LASTING_S: Final = 10.0
+LOOK_S: Final = 1.0
+LOG_S: Final = 60.0
+"""How often, while a database is wrong, it is asked again what topic `facts` still has."""
 _FOLLOWS: Final = "Until then lists and exports may fail or end early; the reports' numbers are not affected"
 
 Signature = tuple[int, int, int, int]
@@ -45,6 +52,7 @@ class Faults:
         self._clock = clock
         self._damaged: dict[int, _Damaged] = {}
         self._failing: dict[int | None, _Failing] = {}
+        self._lacks: Mapping[int, str] = {}
         self._lock = threading.Lock()
 
     def unread(self, partition: int, error: Exception, tables: Mapping[str, Signature]) -> None:
@@ -81,6 +89,12 @@ class Faults:
 
     def said(self) -> dict[int | None, str]:
         """Partition → what is wrong, what follows and the way out, for operators."""
+        return {
+            partition: f"{self._words(partition, error)}. {_FOLLOWS}"
+            for partition, error in self._errors().items()
+        }
+
+    def _errors(self) -> dict[int | None, Exception]:
         now = self._clock()
         with self._lock:
             errors: dict[int | None, Exception] = {
@@ -88,14 +102,27 @@ class Faults:
                 for partition, one in self._failing.items()
                 if now - one.since >= LASTING_S
             }
-            errors |= {partition: one.error for partition, one in self._damaged.items()}
-        return {
-            partition: f"{self._words(partition, error)}. {_FOLLOWS}" for partition, error in errors.items()
-        }
+            return errors | {partition: one.error for partition, one in self._damaged.items()}
+
+    async def watch_log(self, ask: Callable[[Collection[int]], Mapping[int, str]]) -> None:
+        """While anything is wrong, asks what topic `facts` lacks of these partitions; until cancelled.
+
+        `ask`: `tables.completeness.lacking`; it blocks."""
+        ask_at = 0.0
+        while True:
+            wrong = [partition for partition in self._errors() if partition is not None]
+            if not set(wrong) <= self._lacks.keys() or (wrong and self._clock() >= ask_at):
+                try:
+                    self._lacks = await asyncio.to_thread(ask, wrong)
+                except TryLater:
+                    self._lacks = {}
+                ask_at = self._clock() + LOG_S
+            await asyncio.sleep(LOOK_S)
 
     def _words(self, partition: int | None, error: Exception) -> str:
         path = self._state if partition is None else self._state / f"p{partition}"
-        said = way_out(path, partition or 0, error, is_counted=True)
+        lacks = self._lacks.get(partition) if partition is not None else None
+        said = way_out(path, partition or 0, error, lacks=lacks, is_counted=True)
         return said if said is not None else f"{path} can't be read ({words_of(error)})"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from agents.aggregate import LOG_INCOMPLETE
 from agents.log_checks import LogInspector
 from agents.set_aside import SET_ASIDE
 from app import facts as f
@@ -138,7 +139,7 @@ async def test_a_trimmed_log(world: World, capsys: pytest.CaptureFixture[str]) -
         assert [note.lost for note in database.notes(row)] == [3]
         # And from the log it would lose what was counted before.
         assert await asyncio.to_thread(run, ["rebuild", "--from-log", "--wait", "0"]) == 3
-        assert "no longer has the first records of partition 0 (below offset 8)" in capsys.readouterr().err
+        assert "of partition 0 (what is older than offset 8)" in capsys.readouterr().err
     assert world.opens(0) == 7
 
 
@@ -223,7 +224,9 @@ async def test_a_new_database_on_a_recreated_topic(world: World, capsys: pytest.
         assert await accept(worker, "--all", "--yes") == 0
         await published(world, 16)
         assert await asyncio.to_thread(run, ["rebuild", "--from-log", "--wait", "0"]) == 3
-        assert "partition 0 (those of the topic before it was recreated)" in capsys.readouterr().err
+        assert (
+            "partition 0 (what was counted of the topic before it was recreated)" in capsys.readouterr().err
+        )
         # Nor does a worker that hears of a request in spite of it.
         await ask(worker.aggregator.redis, Request("again", from_log=True))
     async with world.worker(publishing=True) as worker:
@@ -290,6 +293,13 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         await published(world, 8, "winter")  # of which the new one has nothing
         (notice,) = await notices(world)
         assert "(partitions 0, 1) was recreated" in notice
+        lack = "what was counted of the topic before it was recreated"
+        said_of_the_log = worker.conditions[LOG_INCOMPLETE]
+        assert f"of partition 0 ({lack}), 1 ({lack}): their folders" in said_of_the_log.message
+        assert said_of_the_log.reason is None, "reports are right"
+        worker.aggregator.set_aside(1, Exception("Corruption: block checksum mismatch"))
+        assert f"Counted again from the log it would lack {lack}" in worker.conditions[SET_ASIDE].message
+        assert ", 1 (" not in worker.conditions[LOG_INCOMPLETE].message
     world.fill(2, begin=20)
     async with world.worker(publishing=True) as worker:
         await worker.settle()
@@ -437,7 +447,9 @@ async def test_it_asks(
         await set_aside(worker)
         monkeypatch.setattr("click.confirm", _declined)
         assert await accept(worker, "0") == 130
-        assert "offsets 5 to 5 (1 record) are missing" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "offsets 5 to 5 (1 record) are missing" in said
+        assert "Nothing is left from which it could be counted again: topic webhooks is empty" in said
         assert SET_ASIDE in worker.conditions
     assert run(["accept-gap"]) == 2
 

@@ -258,8 +258,15 @@ def test_a_table_that_is_cut_short_under_a_running_worker(stack: Stack) -> None:
     total = page(stack)["matching"]
     copied(stack)
     damage(stack, lambda table: os.truncate(table, 100))
-    condition = told(stack, total)
-    assert "or remove the folder, and the partition is counted again from the log" in condition["message"]
+    told(stack, total)
+    stack.wait_for(
+        lambda: (
+            "or remove the folder, and the partition is counted again from the log"
+            in conditions(stack)["database_unreadable"]["message"]
+        ),
+        30,
+        "the log was asked",
+    )
     assert stack.run("reconcile").returncode == 3
     shutil.rmtree(stack.data / "state" / "p1")
     stack.wait_for(lambda: is_well(stack, total), 120, "lists are right again, and nothing is said")

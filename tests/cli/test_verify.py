@@ -6,13 +6,16 @@ import ast
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app import facts as f
 from app.contribution import METRICS
 from app.experiment import RATES
 from app.experiment import experiment as experiment_of
@@ -24,6 +27,9 @@ from app.summary import summary as engine_summary
 from app.timeline import timeline as engine_timeline
 from app.variants import Asked
 from app.variants import variants as engine_variants
+from cli import verify
+from cli.progress import Progress
+from cli.streams import Streams
 from cli.traffic.ledger import AcceptedLine, FactLine, LabelsLine, PoisonLine, encode_line
 from cli.verifier import (
     answers,
@@ -45,7 +51,10 @@ from cli.verifier.shown import Json, Pages
 from cli.verifier.stored import Database
 from cli.verifier.stored_rows import StoredRows
 from cli.verifier.variants import text_of
+from tables.broken import is_database_error
 from tables.views import Labels, View
+from tests.support.databases import Databases
+from tests.support.facts import entry
 from tests.support.oracle import CAMPAIGN, START_MS, Engine
 from tests.support.oracle import campaigns as world
 
@@ -447,6 +456,44 @@ def test_a_partition_that_is_behind_is_seen() -> None:
     right = Right()
     right.database.troubles.append("partition 0: counted up to 3, the log ends at 4")
     assert right.compare() == {verification.SUMS: 1}
+
+
+def test_a_database_that_can_t_be_read_is_no_difference(tmp_path: Path) -> None:
+    """What is missing then says nothing: the command ends with RocksDB's words, the way out and status 3."""
+    databases = Databases(tmp_path)
+    databases.write([entry(f.OPENED, START_MS + n, address=f"p{n}@example.com") for n in range(30)])
+    for database in databases.databases.values():
+        database.close()
+    owned = {p: stored.Owner("worker", str(tmp_path / f"p{p}")) for p in databases.databases}
+    stored.read_databases(owned, dict.fromkeys(owned, 0))
+    (tmp_path / "p1" / "CURRENT").unlink()
+    with pytest.raises(Exception, match=r"/p1/CURRENT") as raised:
+        stored.read_databases(owned, dict.fromkeys(owned, 0))
+    assert is_database_error(raised.value)
+
+
+class NoRedis:
+    """Streams whose Redis doesn't answer at first."""
+
+    kafka, redis = "kafka:1", "redis://redis:2"
+
+    def __init__(self) -> None:
+        self.errors = [RedisTimeoutError("no answer")] * 3
+
+    async def all(self) -> list[object]:
+        if self.errors:
+            raise self.errors.pop()
+        return []
+
+
+async def test_why_it_waits_is_said_at_once_and_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "POLL_S", 0)
+    with Progress("records", None) as progress:
+        assert await verify.wait_for_no_lag(cast(Streams, NoRedis()), 60, progress) == []
+    said = capsys.readouterr().err
+    assert said.count("waiting: Redis at redis:2") == 1
 
 
 def test_an_old_view_is_seen() -> None:

@@ -88,7 +88,7 @@ def test_a_damaged_table_is_said_at_once_and_until_it_is_repaired(
     assert list(partitions.faults.said()) == [1]
     assert f"the database in {tmp_path / 'p1'} is broken (Corruption" in message
     assert "stop its worker, put a copy of the folder back and start the worker again" in message
-    assert "or remove the folder" in message
+    assert "Remove the folder only if topic facts still has everything" in message
     assert "the reports' numbers are not affected" in message
     for _ in range(5):
         clock.now += 60
