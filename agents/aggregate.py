@@ -47,9 +47,11 @@ from tables.foreign import CODE, REASON, accepted_of, condition_of
 from tables.installation import InstallationLog
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
+from tables.presence import refused_name
 from tables.rebuilds import Request, asked, read_request, write_request
 from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
+from tables.telling import take_back
 from tables.view_writer import ViewWriter
 
 log = logging.getLogger(__name__)
@@ -470,6 +472,7 @@ def aggregate_app(settings: Settings, state: Path, follow: Follow, check_topics:
     async def _open(*_: Any, **__: Any) -> None:
         watchdog.patient = True  # a rebuild takes as long as it takes
         with crash_on_error():
+            await take_back(aggregator.redis, refused_name("aggregate"))  # it runs
             # Faust begins its tasks after this only, and with a rebuild it takes minutes.
             telling = asyncio.create_task(aggregator.publisher.tell())
             try:

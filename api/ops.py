@@ -28,6 +28,9 @@ from app.shapes_operations import Lag
 from app.times import utc_text
 
 EVERY_S: Final = 1.0
+NO_KEYS: Final = (
+    "no source has its key on this host, so nothing can be let in: the condition keys_missing says what to do"
+)
 FRESH_MS: Final = 90_000
 """A worker publishes its delays each few seconds; what is older is of one that is gone."""
 
@@ -131,8 +134,12 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """It can take webhooks: Kafka answers and the topics are there. Redis is not asked: taking doesn't need it."""
-    unready = context_of(request).lag.report.unready
+    """It can take webhooks: Kafka answers, the topics are there, and not every source waits for its key.
+    Redis is not asked: taking doesn't need it."""
+    context = context_of(request)
+    unready = context.lag.report.unready
+    if unready is None and context.organisations.takes_nothing():
+        unready = NO_KEYS
     if unready is not None:
         return error_response(503, "not_ready", unready, {"Retry-After": "2"})
     return PlainTextResponse("ready\n")

@@ -3,8 +3,8 @@
 Rules:
 - A difference is a condition of this process (`tables.conditions`), once it has held for `SETTLE_S`: while a change is
   carried from host to host they differ for a moment.
-- APIs and query processes that end without a word are forgotten after `FORGOTTEN_S`; a worker stays for a day
-  (`api.workers`), since its silence is worth a look.
+- APIs and query processes that end without a word, and roles that were refused, are forgotten after `FORGOTTEN_S`; a
+  worker stays for a day (`api.workers`), since its silence is worth a look.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from api.context import Context
 from app.configuration import Fingerprints, differences, fingerprints
 from app.organisations import Organisations
 from tables.conditions import Condition
-from tables.presence import SILENT_MS, WORKERS, Presence, decode_presence, presence
+from tables.presence import WORKERS, Presence, decode_presence, presence
 from tables.telling import AWAY, take_back, tell
 
 LOOK_S: Final = 1.0
@@ -76,20 +76,23 @@ class Watch:
         redis, now_ms = self._context.redis, int(self._context.clock() * 1000)
         stored = cast(dict[bytes, bytes], await redis.hgetall(WORKERS))
         alive: dict[bytes, Presence] = {}
+        conditions: list[Condition] = []
         gone: list[bytes] = []
         for name, text in stored.items():
             try:
                 said = decode_presence(text)
             except msgspec.MsgspecError:
                 continue
-            if said.at_ms > now_ms - SILENT_MS:
+            if said.holds(now_ms):
+                conditions += said.conditions
+            if said.is_alive(now_ms):
                 alive[name] = said
-            elif said.role in _EPHEMERAL and said.at_ms < now_ms - FORGOTTEN_S * 1000:
+            elif (said.refused or said.role in _EPHEMERAL) and said.at_ms < now_ms - FORGOTTEN_S * 1000:
                 gone.append(name)
         if gone:
             await redis.hdel(WORKERS, *gone)
         self._compare(alive)
-        self._measure([one for said in alive.values() for one in said.conditions])
+        self._measure(conditions)
 
     def _compare(self, alive: Mapping[bytes, Presence]) -> None:
         message = differences((_who(name.decode(), said), said.configuration) for name, said in alive.items())

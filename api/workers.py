@@ -83,11 +83,12 @@ def workers_document(context: Context, said: Told) -> dict[str, object]:
         own, presence, delays = held.get(worker, {}), said.presences.get(worker), said.delays.get(worker)
         signs = [owner.at_ms for owner in own.values()]
         signs += [one.at_ms for one in (presence, delays) if one is not None]
-        alive = max(signs) > now_ms - SILENT_MS
+        alive = max(signs) > now_ms - SILENT_MS and not (presence and presence.refused)
         if alive:
             away -= {partition for partition, owner in own.items() if owner.at_ms > now_ms - SILENT_MS}
         if own or max(signs) > now_ms - FORGOTTEN_MS:
-            rows.append(_row(worker, own, presence, delays, alive=alive, at_ms=max(signs)))
+            conditions = presence.conditions if presence and presence.holds(now_ms) else ()
+            rows.append(_row(worker, own, presence, delays, conditions, alive=alive, at_ms=max(signs)))
     rows.sort(key=lambda row: (row["role"], row["worker"]))
     return {"workers": rows, "away": sorted(away)}
 
@@ -97,6 +98,7 @@ def _row(
     own: dict[int, Owner],
     presence: Presence | None,
     delays: Delays | None,
+    conditions: tuple[Condition, ...],
     *,
     alive: bool,
     at_ms: int,
@@ -123,7 +125,7 @@ def _row(
         "p50_ms": delays.p50_ms if delays and alive else None,
         "p99_ms": delays.p99_ms if delays and alive else None,
         "facts_per_s": delays.facts_per_s if delays and alive else None,
-        "conditions": [_condition(one) for one in presence.conditions] if presence and alive else [],
+        "conditions": [_condition(one) for one in conditions],
     }
 
 

@@ -50,12 +50,16 @@ class TryLater(ReportsError):
 
 
 class ConfigError(ReportsError):
-    """The configuration is wrong; `setting` is the environment's name or the path in reports.toml."""
+    """The configuration is wrong; `setting` is the environment's name or the path in reports.toml.
 
-    def __init__(self, setting: str, message: str) -> None:
+    `in_file`: which file has it, once that is known; empty: none.
+    """
+
+    def __init__(self, setting: str, message: str, *, in_file: str = "") -> None:
         super().__init__(f"{setting}: {message}")
         self.setting = setting
         self.message = message
+        self.in_file = in_file
 
 
 class StateError(ReportsError):

@@ -87,8 +87,8 @@ def decide(host: Host, identity: Identity | None, evidence: Evidence | None = No
 _FROM_ELSEWHERE: Final = "copy the file secret from another host's data folder, or from a backup,"
 _KEYS: Final = ". This host also needs the key files that its reports.toml names below {keys}, from there"
 _NOWHERE: Final = (
-    ". Where no copy of the secret is left, the numbers can't be continued: docs/operate.md, `A lost secret`, says "
-    "what can be had again"
+    ". Where a copy of the secret is left on no host and in no backup, the numbers can't be continued: "
+    "docs/operate.md, `A lost secret`, says what can be had again"
 )
 
 REFUSALS: Final[dict[Decision, str]] = {

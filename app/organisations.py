@@ -129,6 +129,19 @@ class Organisations(msgspec.Struct, frozen=True):
         """Whether the secret of an API key is absent: then nobody can say whose an unknown one is."""
         return any(key.absent for key in self._keys())
 
+    def takes_nothing(self) -> bool:
+        """Whether there are sources, and each lacks the absent secret that would let its events in."""
+        sources = list(self._sources())
+        return bool(sources) and not any(map(self._can_take, sources))
+
+    def _can_take(self, source: Source) -> bool:
+        if source.absent:
+            return False
+        if source.esp != "generic" or source.secrets or source.basic or source.bearer or source.insecure:
+            return True
+        keys = [key for key in self.by_id[source.org].keys if "write" in key.scopes]
+        return not keys or not all(key.absent for key in keys)
+
     def waiting(self) -> list[str]:
         """The sources and API keys that can't be used without absent secrets, by their places in the file."""
         return [

@@ -1,4 +1,7 @@
-"""`reports check`: says what is wrong with the configuration, in one line each; writes nothing, connects nowhere."""
+"""`reports check`: says what is wrong with the configuration, in one line each; writes nothing.
+
+It asks Kafka, where it answers, whether this host may start under the installation there.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,9 @@ from app.organisations import Organisations
 from app.settings import Settings
 from app.words import number_of
 from cli.complaints import complaint, complaints
-from cli.config import (
-    COPY_KEYS,
-    SECRET_FILE,
-    ConfigFile,
-    ensure_data_folder,
-    load_with_keys,
-    read_file,
-    stored_secret,
-)
-from cli.keys import ID_FILE, JOINED, Missing, describe_absent, not_to_be_made
+from cli.config import COPY_KEYS, ConfigFile, ensure_data_folder, load_with_keys, read_file
+from cli.identity import why_no_start
+from cli.keys import Missing, describe_absent, not_to_be_made
 from tables.places import Places, default_geoip, open_places
 
 
@@ -30,7 +26,7 @@ from tables.places import Places, default_geoip, open_places
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.pass_context
 def command(ctx: click.Context, file: Path | None) -> None:
-    """Read the configuration and say what is wrong; exit status 2 if anything is.
+    """Read the configuration and say what is wrong, or why no role would start; exit status 2 if anything is.
 
     FILE is judged as if it stood in the place of reports.toml, before it is put there: paths in it are relative to that
     one's folder.
@@ -62,11 +58,6 @@ def check(environ: Mapping[str, str], path: Path | None = None) -> tuple[list[st
         return wrong or [str(error)], [], ""
     wrong += _wrong(settings)
     warnings = list(_warnings(settings, organisations))
-    if not wrong and _lacks_secret(settings):
-        warnings.append(
-            f"{settings.data / SECRET_FILE}, the secret of this installation, is not there: no role will start; copy "
-            "it from another host, or from a backup"
-        )
     if lost:
         warnings.append(
             f"{describe_absent(lost)}: requests for the sources and API keys that need them are told to try again "
@@ -86,14 +77,13 @@ def _wrong(settings: Settings) -> Iterator[str]:
         above = next(parent for parent in settings.data.parents if parent.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
-    yield from complaint(lambda: _lacks_secret(settings))
+    try:
+        if refusal := why_no_start(settings):
+            yield f"no role of this host will start: {refusal}"
+    except ConfigError as error:
+        yield str(error)
     if settings.geoip:
         yield from complaint(lambda: Places(settings.geoip).close())
-
-
-def _lacks_secret(settings: Settings) -> bool:
-    """Whether this host belongs to an installation and doesn't have its secret."""
-    return any((settings.data / name).exists() for name in (ID_FILE, JOINED)) and not stored_secret(settings)
 
 
 def _warnings(settings: Settings, organisations: Organisations) -> Iterator[str]:

@@ -11,10 +11,11 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,8 @@ def load_with_keys(
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
     keys = KeyFiles(settings.data, missing, held, lenient=lenient)
-    organisations = read_organisations(document, environ, settings, keys)
+    with _in_file(settings.config):
+        organisations = read_organisations(document, environ, settings, keys)
     keys.keep_list()
     return settings, organisations, keys
 
@@ -125,7 +127,8 @@ def load_for_settings(
     """
     environ = os.environ if environ is None else environ
     settings, document = _load(environ, file)
-    return settings, judge_organisations(document, environ, settings, with_secrets=False)
+    with _in_file(settings.config):
+        return settings, judge_organisations(document, environ, settings, with_secrets=False)
 
 
 def judge_organisations(
@@ -141,11 +144,23 @@ def judge_organisations(
 def _load(environ: Mapping[str, str], file: ConfigFile | None) -> tuple[Settings, dict[str, object]]:
     path = config_path(environ)
     document = parse_toml(file or read_file(path))
-    table = document.get("settings", {})
-    if not isinstance(table, dict):
-        raise ConfigError("settings", "must be a table")
-    settings = settings_from(environ, table)
+    with _in_file(path.absolute()):
+        table = document.get("settings", {})
+        if not isinstance(table, dict):
+            raise ConfigError("settings", "must be a table")
+        settings = settings_from(environ, table)
     return msgspec.structs.replace(settings, data=settings.data.absolute(), config=path.absolute()), document
+
+
+@contextlib.contextmanager
+def _in_file(path: Path) -> Iterator[None]:
+    """What is found wrong inside is wrong in this file, unless it is a variable's."""
+    try:
+        yield
+    except ConfigError as error:
+        if not error.setting.startswith(PREFIX):
+            error.in_file = str(path)
+        raise
 
 
 def stored_secret(settings: Settings) -> bytes:
@@ -155,7 +170,7 @@ def stored_secret(settings: Settings) -> bytes:
         return settings.secret
     try:
         secret = path.read_bytes().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {_reason(error)}") from None

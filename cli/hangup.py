@@ -3,6 +3,7 @@
 Rules:
 - `expect` comes before anything else is imported: until somebody listens, the wish is only noted.
 - A role under our own parent starts with the signal blocked (`held`), so that one that comes before is not lost.
+- `end` comes after everything else: as Python ends it sets the handlers back, and then the signal would end it.
 - In a terminal SIGHUP says that it was closed: there the own servers and the traffic end by it, as by default.
 """
 
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio  # every command imports this module: it must cost nothing
 
-_RELOAD = frozenset({"api", "normalize", "aggregate", "query", "up", "demo", "run"})
+ROLES = frozenset({"api", "normalize", "aggregate", "query"})
+_RELOAD = ROLES | {"up", "demo", "run"}
 _INDIFFERENT = frozenset({"kafka", "redis", "load"})
 
 _noted = False
@@ -30,6 +32,12 @@ def expect(command: str) -> None:
     if command in _RELOAD or (command in _INDIFFERENT and not (sys.stdin and sys.stdin.isatty())):
         signal.signal(signal.SIGHUP, _hear)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def end() -> None:
+    """From now on SIGHUP does nothing: the process is at its end, and the next one reads the file anyway."""
+    if signal.getsignal(signal.SIGHUP) is _hear:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def listen(loop: asyncio.AbstractEventLoop, heard: Callable[[], None]) -> None:

@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from app.errors import ConfigError, StateError, TryLater
 from app.identity import REFUSALS, Databases, Decision, Evidence, Host, decide
@@ -42,9 +44,10 @@ from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
-from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, Missing, drafted, list_header
+from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, LIST_HEADER, Missing, drafted
 from cli.topics import ensure_topics
 from tables.installation import InstallationLog
+from tables.kafka_clients import client_settings, kafka_words
 from tables.origin import databases_in, look_at_facts, records_before, topic_ids
 
 log = logging.getLogger("reports.identity")
@@ -60,6 +63,7 @@ OWN_START_S: Final = 15.0
 """How long the own servers may take to start before a role says that it waits for them."""
 
 
+_MAKES: Final = (Decision.MAKE, Decision.ADOPT)
 ID_WORDS: Final = "16 hexadecimal digits"
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -135,6 +139,50 @@ def known_identity(settings: Settings) -> Identity:
     return installation.identity
 
 
+def why_no_start(settings: Settings) -> str | None:
+    """Why every role of this host would be refused, as far as can be told: without Kafka's answer within `ATTEMPT_S`
+    only that a host of an installation has no secret. None: nothing speaks against it. Writes nothing.
+
+    Raises ConfigError where a file can't be read.
+    """
+    secret = stored_secret(settings)
+    try:
+        found = wait_for_addresses(settings, 0.0, ("kafka",))
+        installation = _read_within(found.kafka, ATTEMPT_S)
+        if installation is not None:
+            identity = installation.identity
+            _check(found, secret, decide(_host(found, secret), identity), identity)
+            known = _known(settings.data)
+            if known is not None and known.id not in (identity.id, *installation.before):
+                _check_folder(found, known, identity)
+        else:
+            evidence, where = _look(found, None, secret)
+            decision = decide(_host(found, secret), None, evidence)
+            if decision not in _MAKES:
+                _check(found, secret, decision, evidence=evidence, where=where)
+        return None
+    except TryLater:
+        pass
+    except StateError as error:
+        return str(error)
+    if not secret and any((settings.data / name).exists() for name in (ID_FILE, JOINED)):
+        return (
+            f"{settings.data / SECRET_FILE}, the secret of this installation, is not there: copy it from another host, "
+            "or from a backup"
+        )
+    return None
+
+
+def _read_within(kafka: str, timeout_s: float) -> Installation | None:
+    """What topic `installation` says; None where there is none yet. Raises TryLater."""
+    client = AdminClient(client_settings(kafka, "reports-identity"))
+    try:
+        there = client.list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise TryLater(1, kafka_words(error, kafka)) from error
+    return InstallationLog(kafka).read() if INSTALLATION in there else None
+
+
 def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Identified:
     ensure_topics(settings, timeout_s, (INSTALLATION,))
     topic = InstallationLog(settings.kafka)
@@ -175,7 +223,7 @@ def _make_or_adopt(
     secret = stored_secret(settings)
     evidence, where = _look(settings, state, secret)
     decision = decide(_host(settings, secret), None, evidence)
-    if decision not in (Decision.MAKE, Decision.ADOPT):
+    if decision not in _MAKES:
         # Another host may have been quicker, and what was looked at is its work.
         installation = topic.read()
         if installation is not None:
@@ -213,7 +261,7 @@ def _make_or_adopt(
     )
     # What was adopted is older than lists: its keys are where they are, and none is made.
     if decision is Decision.MAKE and not (settings.data / LIST_FILE).exists():
-        _proposed(settings.data / LIST_FILE, list_header(identity.id))
+        _proposed(settings.data / LIST_FILE, LIST_HEADER)
     topic.append(identity)
     installation = topic.read()
     if installation is None:
@@ -336,7 +384,7 @@ def _settle(data: Path, identity: Identity) -> None:
     """What was proposed becomes the file where it is the installation's, and goes where it isn't."""
     for name, is_its in (
         (SECRET_FILE, lambda text: secret_fingerprint(text.encode()) == identity.secret),
-        (LIST_FILE, lambda text: text == list_header(identity.id)),
+        (LIST_FILE, lambda _: _read(data / (ID_FILE + PROPOSED)) == identity.id),
         (ID_FILE, lambda text: text == identity.id),  # last: with it and without a list no key is made
     ):
         proposed = data / (name + PROPOSED)

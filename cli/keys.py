@@ -7,7 +7,8 @@ Rules:
   `NAME.key` or `NAME.rsa.key` (PEM), for the traffic of `reports demo` and `reports load`.
 - Only on the host that made the installation (on any other one the keys would be others than those of the senders),
   and only a file that reports.toml has not named before: `<data>/keys.made` lists the names, a line each. One that is
-  listed and gone is not made, since an ESP or a client holds the other half. Who wants another one removes its line.
+  listed and gone is not made, since an ESP or a client holds the other half. Who wants another one deletes the file
+  and removes its line. A file that is there is never replaced: it may be what somebody has put there.
 - The making of an installation begins the list. An installation without one was made by an earlier version, or has
   lost it: then no file is made, and what reports.toml names is listed. A list that is damaged is made again so.
 - A role leaves out what it can't read, says so (the condition `keys_missing`) and goes on with the rest. What a process
@@ -38,6 +39,8 @@ log = logging.getLogger("reports.config")
 
 FOLDER: Final = "keys"
 LIST_FILE: Final = "keys.made"
+LIST_HEADER: Final = "# key files that were made or found here: one that is listed and gone is not made again"
+"""The list's first line, as the making of an installation writes it."""
 ID_FILE: Final = "installation"
 """Where it is there, this data folder has made an installation."""
 JOINED: Final = ID_FILE + ".joined"
@@ -181,11 +184,6 @@ def not_to_be_made(data: Path, absent: Absent) -> Absent:
         if listed is not None and path.name not in listed and not path.exists()
     }
     return {path: problem for path, problem in absent.items() if path not in new}
-
-
-def list_header(installation: str) -> str:
-    """The list's first line, as the making of an installation writes it."""
-    return f"# key files of installation {installation}: one that is listed and gone is not made again"
 
 
 def _listed(data: Path) -> frozenset[str] | None:

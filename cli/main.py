@@ -73,7 +73,11 @@ def group() -> None:
 def main() -> None:
     """Run the command line and end the process with its status."""
     hangup.expect(next(iter(sys.argv[1:]), ""))
-    sys.exit(run(sys.argv[1:]))
+    try:
+        status = run(sys.argv[1:])
+    finally:
+        hangup.end()
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -81,8 +85,10 @@ def run(arguments: list[str]) -> int:
     try:
         result = group.main(args=arguments, prog_name="reports", standalone_mode=False)
     except ConfigError as error:
-        return _complain(str(error), 2)
-    except (StateError, TryLater) as error:
+        return _refuse(arguments, _in_file(error), 2)
+    except StateError as error:
+        return _refuse(arguments, str(error), 3)
+    except TryLater as error:
         return _complain(str(error), 3)
     except click.ClickException as error:
         error.show()
@@ -94,9 +100,24 @@ def run(arguments: list[str]) -> int:
             raise
         # Only now: it asks Kafka, whose client takes its time to import.
         words: str = importlib.import_module("cli.broken").words(error)
-        return _complain(words, 3)
+        return _refuse(arguments, words, 3)
     # click gives ctx.exit(status) back as the result when it isn't standalone.
     return result if isinstance(result, int) else 0
+
+
+def _in_file(error: ConfigError) -> str:
+    """With the file's name, where it is a file that is wrong: then more of it may be."""
+    if error.in_file:
+        return f"{error.in_file} is wrong (`reports check` lists all that is): {error}"
+    return str(error)
+
+
+def _refuse(arguments: list[str], line: str, status: int) -> int:
+    if (command := next(iter(arguments), "")) in hangup.ROLES:
+        from cli.refusals import tell_refused
+
+        tell_refused(command, line)
+    return _complain(line, status)  # last: its parent takes the last line for the reason
 
 
 def _complain(line: str, status: int) -> int:

@@ -8,7 +8,8 @@ Rules:
 - A key file that is not there is no fault of the file: what needs it waits, and API processes say so (`keys_missing`).
 - A secret that can't be used (not a key of that ESP) refuses the file where keys are needed. But what was accepted is
   never refused for it: what needs that secret waits, as if it were not there.
-- Where the file with the secret is gone, that is the condition `secret_missing` while a process still has it.
+- Where the file with the secret is gone, or holds another one, that is the condition `secret_missing` or
+  `secret_changed` while a process still has the right one.
 - A refused file is the condition `configuration_refused`. Settings hold until the process ends: `restart_needed` names
   those that have changed.
 """
@@ -40,9 +41,10 @@ from cli.config import (
     parse_toml,
     read_file,
     refuse_absent,
+    stored_secret,
 )
 from cli.identity import Identified
-from cli.keys import LIST_FILE, Absent, Held, Missing, describe_absent
+from cli.keys import FOLDER, LIST_FILE, Absent, Held, Missing, describe_absent
 from cli.logs import set_up_logging
 from tables.conditions import Conditions
 
@@ -76,7 +78,8 @@ class RoleConfiguration:
         self._copies = (ACCEPTED,) if needs_keys else (ACCEPTED, ACCEPTED_SETTINGS)
         self._missing = Missing.LEAVE_OUT
         self._held: Held = {}
-        self._is_settled = False
+        self._secret = b""
+        """The installation's, once that is known."""
         self.absent: Absent = {}
         """Key files that can't be read → why not."""
         self.spoilt: Absent = {}
@@ -101,7 +104,7 @@ class RoleConfiguration:
         self._missing, self.refusal = found.missing, None
         self.settings, self.organisations = self._begin()
         self._first = self.settings
-        self._is_settled = True
+        self._secret = found.settings.secret
         return found.settings
 
     def _accept(self, path: Path) -> tuple[Settings, Organisations]:
@@ -146,7 +149,7 @@ class RoleConfiguration:
                 return settings, organisations
             except ConfigError as error:
                 unusable += f"; nor can {copy} be used, which was accepted before: {error}"
-        raise ConfigError(refused.setting, refused.message + unusable) if unusable else refused
+        raise ConfigError(refused.setting, refused.message + unusable, in_file=refused.in_file)
 
     async def follow(self, conditions: Conditions, take: Callable[[Organisations], None]) -> None:
         """Until cancelled: on SIGHUP reads the file again and hands its organisations to `take`."""
@@ -217,9 +220,10 @@ class RoleConfiguration:
             conditions.clear("keys_missing")
             return
         unless_lost = (
-            f". No other key is made in its place, since the senders have this one; where it is lost for good, remove "
-            f"its line from {self._first.data / LIST_FILE}, send SIGHUP and give the senders the new one"
-            if self.absent and self._missing is Missing.MAKE
+            f". No other key is made in the place of a lost one, since the senders have it; where it is lost for good, "
+            f"delete its file and remove its line from {self._first.data / LIST_FILE}, then send SIGHUP and give the "
+            "senders the new one"
+            if self._missing is Missing.MAKE and any(map(self._is_key_file, (*self.absent, *self.spoilt)))
             else ""
         )
         right_ones = ", or put the right ones in their place" if self.spoilt else ""
@@ -236,16 +240,35 @@ class RoleConfiguration:
             f"{COPY_KEYS}{right_ones}, then send SIGHUP{unless_lost}",
         )
 
+    def _is_key_file(self, name: Path | str) -> bool:
+        return isinstance(name, Path) and name.parent == self._first.data / FOLDER
+
     def _say_secret(self, conditions: Conditions) -> None:
+        wrong = self._wrong_secret()
+        for code in ("secret_missing", "secret_changed"):
+            if wrong is None or wrong[0] != code:
+                conditions.clear(code)
+        if wrong is not None:
+            conditions.set(
+                wrong[0],
+                f"{wrong[1]}. What runs goes on with the secret that it has read, but no role of this host will start "
+                "again: put a copy of that back now, from another host or a backup, then send SIGHUP",
+            )
+
+    def _wrong_secret(self) -> tuple[str, str] | None:
+        """The condition's code, and what is wrong with the file that holds the secret."""
         file = self._first.data / SECRET_FILE
-        if self._first.secret or not self._is_settled or file.exists():
-            conditions.clear("secret_missing")
-            return
-        conditions.set(
-            "secret_missing",
-            f"{file} is gone. What runs goes on with the secret that it has read, but no role of this host will start "
-            "again: put a copy back now, from another host or a backup, then send SIGHUP",
-        )
+        if self._first.secret or not self._secret:
+            return None
+        try:
+            stored = stored_secret(self._first)
+        except ConfigError as error:
+            return "secret_missing", error.message
+        if not stored:
+            return "secret_missing", f"{file} is gone"
+        if stored != self._secret:
+            return "secret_changed", f"{file} is not the secret that this process runs with"
+        return None
 
 
 def begin_role(*, only_settings: bool = False, needs_keys: bool = False) -> RoleConfiguration:
@@ -253,7 +276,11 @@ def begin_role(*, only_settings: bool = False, needs_keys: bool = False) -> Role
     configuration = RoleConfiguration(only_settings=only_settings, needs_keys=needs_keys)
     set_up_logging(configuration.settings.log_level)
     if configuration.refusal is not None:
-        log.error("starting with the last configuration that was accepted, since %s", configuration.refusal)
+        log.error(
+            "starting with the last configuration that was accepted, since %s is refused: %s",
+            configuration.settings.config,
+            configuration.refusal,
+        )
     return configuration
 
 
@@ -275,7 +302,8 @@ def configuration_beside(
 def _said(configuration: RoleConfiguration) -> RoleConfiguration:
     if configuration.refusal is not None:
         click.echo(
-            f"reports: {configuration.refusal}; going on with the last configuration that was accepted",
+            f"reports: {configuration.settings.config} is refused: {configuration.refusal}; going on with the last "
+            "configuration that was accepted",
             err=True,
         )
     return configuration

@@ -7,8 +7,8 @@ Rules:
   lived for `BACKOFF_RESET_S` begins anew.
 - Status 2 (wrong configuration) of a role that has never lived that long ends all: somebody stands there and mends it.
 - A role that ends soon with 2 or 3 (state) `REFUSALS` times in a row waits for a person: a try costs a line, so it has
-  one every `REFUSED_S` and one with each `reload()`, and this parent says so once. The others go on: what the API takes
-  is counted later, what it doesn't may be lost.
+  one every `REFUSED_S` and one with each `reload()`, and this parent says so once. Those that run go on: what the API
+  takes is counted later; where the API itself is refused, nothing is taken, and this parent says that.
 - On `stop()` the stages end one after the other, load first and Kafka last, each with SIGTERM and, when its time is
   over, SIGKILL. The whole takes `STOP_TIMEOUT_S` at most; what a stage leaves over, the later ones have.
 """
@@ -47,6 +47,11 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("redis", 0.5),
     ("kafka", 2.2),
 )
+_MEANWHILE = {
+    False: "The roles that run go on",
+    True: "No webhooks are taken here meanwhile (connections are refused): ESPs give up after the times in "
+    "docs/esps.md",
+}
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 RELOADING_STAGES = ("api", "worker", "query")
@@ -178,7 +183,7 @@ class Supervisor:
                     self._say(
                         "reports",
                         f"{ended} each time, for the reason above: it is tried again every {wait_s:g} s and on "
-                        "SIGHUP, without a word while the reason is the same, and all else goes on",
+                        f"SIGHUP, without a word while the reason is the same. {_MEANWHILE[role.stage == 'api']}",
                     )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

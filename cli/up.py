@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import click
@@ -30,7 +31,7 @@ from app.settings import PREFIX, Settings
 from cli import hangup
 from cli.addresses import read_address, withdraw_address
 from cli.config import ensure_data_folder, load_configuration
-from cli.keys import Missing
+from cli.keys import FOLDER, Missing
 from cli.role_configuration import configuration_beside
 from cli.supervisor import Role, Supervisor, reports_role
 
@@ -173,7 +174,7 @@ async def _greet(settings: Settings, teller: Teller, supervisor: Supervisor, tra
     teller.say("reports", f"the page is live: {base}/")
     # Only now: at the first start it is the roles who make the keys.
     with contextlib.suppress(ConfigError):  # changed since, and wrong: the roles say so
-        if link := sign_in_link(base, load_configuration(missing=Missing.LEAVE_OUT)[1]):
+        if link := sign_in_link(base, settings.data, load_configuration(missing=Missing.LEAVE_OUT)[1]):
             teller.say("reports", f"sign in with:     {link}")
     teller.say("reports", "Ctrl-C ends all")
     if traffic:
@@ -211,12 +212,18 @@ def page_address(settings: Settings) -> str:
     return f"http://{host}:{settings.http_port}"
 
 
-def sign_in_link(base: str, organisations: Organisations) -> str:
-    """A link that signs in with the first key that may read; empty if there is none."""
+def sign_in_link(base: str, data: Path, organisations: Organisations) -> str:
+    """A link that signs in with the first key that may read, and of several organisations whose it is; empty if there
+    is none."""
     for organisation in organisations.by_id.values():
+        others = (
+            f" (of {organisation.name}; the keys of the others lie in {data / FOLDER}, or where reports.toml says)"
+            if len(organisations.by_id) > 1
+            else ""
+        )
         for key in organisation.keys:
             if "read" in key.scopes and not key.absent:
-                return f"{base}/#key={quote(key.secret, safe='')}"
+                return f"{base}/#key={quote(key.secret, safe='')}{others}"
     return ""
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from tables.presence import WORKERS, Presence
+from tables.presence import WORKERS, Presence, refused_name
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -24,6 +24,7 @@ AWAY: Final = (RedisError, OSError, TimeoutError)
 
 async def tell(redis: Redis, name: str, said: Callable[[], Presence]) -> None:
     """Until cancelled."""
+    await take_back(redis, refused_name(said().role))  # it runs
     while True:
         with contextlib.suppress(*AWAY):
             await redis.hset(WORKERS, name, msgspec.json.encode(said()))
@@ -31,6 +32,6 @@ async def tell(redis: Redis, name: str, said: Callable[[], Presence]) -> None:
 
 
 async def take_back(redis: Redis, name: str) -> None:
-    """At an orderly end: it is not silent, it is gone."""
+    """It is not silent, it is gone: at an orderly end, or because what it says is over."""
     with contextlib.suppress(*AWAY):
         await redis.hdel(WORKERS, name)

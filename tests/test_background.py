@@ -79,6 +79,7 @@ WITHOUT = {
     "cli/jars.py:ensure_jars": COMMAND,
     "cli/log_writer.py:LogWriter.send": COMMAND,
     "cli/query.py:Server.capture_signals": "sets a flag: nothing in it can fail",
+    "cli/refusals.py:tell_refused": "one-shot: the process ends, and what it couldn't tell stands in its log",
     "cli/role_configuration.py:RoleConfiguration.follow": AWAITED,
     "cli/run.py:_run": TIMER,
     "cli/supervisor.py:Supervisor._live": "prints a role's lines: `_say` swallows what its output does",

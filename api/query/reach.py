@@ -17,7 +17,7 @@ import msgspec
 
 from app.settings import PREFIX
 from tables.conditions import Conditions
-from tables.presence import SILENT_MS, WORKERS, decode_presence
+from tables.presence import WORKERS, decode_presence
 from tables.redis_clock import RedisClock
 from tables.telling import AWAY
 
@@ -68,10 +68,6 @@ class Reach:
         for text in cast(dict[bytes, bytes], await self._redis.hgetall(WORKERS)).values():
             with contextlib.suppress(msgspec.MsgspecError):
                 said = decode_presence(text)
-                if (
-                    said.role == "api"
-                    and said.host not in ("", self._host)
-                    and said.at_ms > now_ms - SILENT_MS
-                ):
+                if said.role == "api" and said.host not in ("", self._host) and said.is_alive(now_ms):
                     found.add(said.host)
         return sorted(found)

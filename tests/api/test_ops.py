@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from api.lag import PartitionLag
+from api.ops import NO_KEYS
 from api.workers import FORGOTTEN_MS
+from app.organisations import ApiKey, Organisations, Source
 from app.times import utc_text
 from app.verdicts import DEFAULT_RULES, Rules
-from tables.presence import SILENT_MS, Presence
+from tables.conditions import Condition
+from tables.presence import REFUSED_MS, SILENT_MS, WORKERS, Presence, presence
 from tables.views import Delays, Owner
 from tests.api.serving import Api, serving
 
@@ -168,6 +172,52 @@ async def test_health(api: Api) -> None:
     assert answer.json()["message"] == "topic webhooks is not there"
     assert answer.headers["retry-after"] == "2"
     assert (await api.http.get("/healthz")).status_code == 200
+
+
+async def test_a_host_on_which_every_key_is_absent_is_not_ready(api: Api) -> None:
+    """A load balancer went on sending it webhooks that it could only answer 503."""
+    replace = msgspec.structs.replace
+
+    def source(name: str, **settings: Any) -> Source:
+        return Source(**({"org": "acme", "name": name, "esp": "sendgrid"} | settings))
+
+    def key(*, absent: bool, scope: str = "write") -> ApiKey:
+        return ApiKey(name="k", org="acme", secret=b"", scopes=frozenset({scope}), absent=absent)
+
+    lacking, has = source("a", absent=("secrets",)), source("b", secrets=(b"key",))
+    topics = source("c", esp="amazon_ses", topics=("arn",))
+    generic = source("d", esp="generic")
+    acme = replace(api.context.organisations.by_id["acme"], keys=())
+    for sources, keys, status in (
+        ((lacking,), (), 503),
+        ((lacking, lacking), (key(absent=True),), 503),
+        ((lacking, generic), (key(absent=True), key(absent=False, scope="read")), 503),
+        ((lacking, generic), (key(absent=True), key(absent=False)), 200),
+        ((lacking, has), (key(absent=True),), 200),
+        ((lacking, topics), (key(absent=True),), 200),
+        ((), (key(absent=True),), 200),
+    ):
+        named = {str(number): one for number, one in enumerate(sources)}
+        api.context.organisations = Organisations({"acme": replace(acme, keys=keys, sources=named)})
+        answer = await api.http.get("/readyz")
+        assert answer.status_code == status, (sources, keys)
+        if status == 503:
+            assert (answer.json()["error"], answer.json()["message"]) == ("not_ready", NO_KEYS)
+            assert answer.headers["retry-after"] == "2"
+
+
+async def test_a_role_that_was_refused_is_told_and_counts_as_nobody(api: Api) -> None:
+    now_ms = int(time.time() * 1000)
+    condition = Condition(code="role_refused", message="why", since_ms=1)
+    redis = api.context.redis
+    for at_ms, said in ((now_ms - 2 * SILENT_MS, ["role_refused"]), (now_ms - REFUSED_MS, [])):
+        one = presence(DEFAULT_RULES, 1, at_ms, conditions=(condition,), refused=True)
+        await redis.hset(WORKERS, "aggregate of b", msgspec.json.encode(one))
+        document = (await api.get("/ops/workers", "acme-all")).json()
+        (row,) = document["workers"]
+        assert (row["worker"], row["role"], row["alive"]) == ("aggregate of b", "aggregate", False)
+        assert [one["code"] for one in row["conditions"]] == said
+        assert document["away"] == [0, 1]
 
 
 async def test_metrics(api: Api) -> None:

@@ -102,5 +102,9 @@ async def test_processes_that_ended_without_a_word_are_forgotten(api: Api) -> No
     for role in ("api", "query", "aggregate", "normalize"):
         await put(redis, role, presence(DEFAULT_RULES, 1, old, role=role))
     await put(redis, "young", presence(DEFAULT_RULES, 1, old + 30_000, role="api"))
+    condition = Condition(code="role_refused", message="why", since_ms=1)
+    for name, at_ms in (("refused", old), ("tried again", now_ms() - 20_000)):
+        await put(redis, name, presence(DEFAULT_RULES, 1, at_ms, conditions=(condition,), refused=True))
     await Watch(api.context, "here:1").look()
-    assert set(await redis.hkeys(WORKERS)) == {b"aggregate", b"normalize", b"young"}
+    assert set(await redis.hkeys(WORKERS)) == {b"aggregate", b"normalize", b"young", b"tried again"}
+    assert 'conditions{code="role_refused"} 1.0' in api.context.metrics.text().decode()

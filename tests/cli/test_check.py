@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
 from cli.check import check
+from cli.identity import identify
 from cli.keys import ID_FILE, JOINED, LIST_FILE
 from cli.main import COMMANDS, run
+from tests.support.kafka import delete_topics
 from tests.support.processes import ROOT, environment
 
 
@@ -52,6 +55,7 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
     assert not warned()  # the first start makes it
     data.mkdir()
     (data / ID_FILE).write_text("0123\n")
+    (data / "secret").write_text("x" * 40)
     (data / LIST_FILE).write_text("")
     assert not warned()
     (data / LIST_FILE).write_text("news.pub\n")
@@ -65,21 +69,51 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
 def test_a_secret_that_is_gone_is_told(tmp_path: Path) -> None:
     data = tmp_path / "var"
 
-    def warned(**settings: str) -> bool:
-        _, warnings, _ = check(environment(data, **settings))
+    def told(**settings: str) -> bool:
+        wrong, _, _ = check(environment(data, **settings))
         return any(
-            line.startswith(f"{data / 'secret'}, the secret of this installation") for line in warnings
+            f"no role of this host will start: {data / 'secret'}, the secret of this" in line
+            for line in wrong
         )
 
-    assert not warned()  # the first start makes it
+    assert not told()  # the first start makes it
     data.mkdir()
     (data / JOINED).write_text("0123\n")
-    assert warned()
-    assert not warned(secret="x" * 40)
+    assert told()
+    done = reports("check", environ=environment(data))
+    assert (done.returncode, done.stdout) == (2, ""), "it is not right"
+    assert not told(secret="x" * 40)
     (data / "secret").write_text("")
     assert check(environment(data))[0] == [f"REPORTS_DATA: {data / 'secret'} is empty"]
     (data / "secret").write_text("x" * 40)
-    assert not warned()
+    assert not told(), "nobody can be asked whether it is the right one"
+
+
+def test_what_refuses_every_role_is_told_where_kafka_answers(kafka: str, tmp_path: Path) -> None:
+    delete_topics(kafka)
+    here = tmp_path / "here"
+    assert check(environment(here, kafka=kafka, partitions="2"))[0] == [], "the first start makes it"
+    redis = "redis://127.0.0.1:9/0"
+    found = identify(Settings(kafka=kafka, redis=redis, partitions=2, data=here))
+    right = environment(here, kafka=kafka, partitions="2")
+    assert check(right)[0] == []
+    kept = {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    other = tmp_path / "other"
+    for environ, said in (
+        (right | {"REPORTS_SECRET": "x" * 40}, "REPORTS_SECRET is not the secret of installation"),
+        (right | {"REPORTS_PARTITIONS": "3"}, "set REPORTS_PARTITIONS=2"),
+        (environment(other, kafka=kafka, partitions="2"), "this host has no secret"),
+    ):
+        (line,) = check(environ)[0]
+        assert line.startswith("no role of this host will start: ") and said in line
+    assert not other.exists()
+    assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == kept
+    (here / "secret").write_text("y" * 40)
+    (line,) = check(right)[0]
+    assert f"the secret in {here / 'secret'} is not the secret of installation {found.identity.id}" in line
+    (here / "secret").unlink()
+    (line,) = check(right)[0]
+    assert "this host has no secret" in line
 
 
 def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:
@@ -198,3 +232,34 @@ def test_main_is_a_console_script() -> None:
     assert os.access(Path(sys.executable).with_name("reports"), os.X_OK), (
         "the project is not installed: make setup"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["erase", "a@example.com"],
+        ["export", "events", "spring"],
+        ["renormalize", "--from", "1h"],
+        ["up"],
+        ["lag"],
+    ],
+)
+@pytest.mark.parametrize(
+    "bad", ["[orgs.a.sources.s]\nesp = 'mailgum'\n", "[settings]\ncolour = 'red'\n", "[other]\n"]
+)
+def test_a_bad_file_is_named_by_every_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    bad: str,
+) -> None:
+    file = tmp_path / "reports.toml"
+    file.write_text(bad)
+    for name, value in environment(tmp_path / "var", config=str(file), kafka="127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+    if command == ["lag"] and not bad.startswith("[settings]"):
+        return  # it needs the settings only
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"reports: {file} is wrong (`reports check` lists all that is): "), said

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.organisations import AbsentSecret
-from cli.keys import ID_FILE, LIST_FILE, Held, KeyFiles, Missing, describe_absent, list_header
+from cli.keys import ID_FILE, LIST_FILE, LIST_HEADER, Held, KeyFiles, Missing, describe_absent
 
 
 def any_secret(secret: bytes) -> str | None:
@@ -29,7 +29,7 @@ class Host:
         self.data = data
         data.mkdir(exist_ok=True)
         if installed and listed:
-            (data / LIST_FILE).write_text(list_header("0123") + "\n")
+            (data / LIST_FILE).write_text(LIST_HEADER + "\n")
         if installed:
             (data / ID_FILE).write_text("0123\n")
 

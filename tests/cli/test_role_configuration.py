@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from app.settings import Settings
 from cli import hangup
 from cli.check import check
 from cli.identity import Identified
+from cli.keys import LIST_FILE
 from cli.role_configuration import ACCEPTED, ACCEPTED_SETTINGS, RoleConfiguration
 from cli.supervisor import reports_role
 from tables.conditions import Conditions
@@ -477,6 +479,59 @@ async def test_a_secret_that_is_mended_waits_for_no_other(tmp_path: Path, hangup
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize("content", [None, "", "no password"])
+async def test_a_key_that_is_lost_for_good_is_made_anew_as_it_is_advised(
+    world: World, hangups: None, content: str | None
+) -> None:
+    """Its file is gone, emptied or rubbish; with the file there nothing was made, and nothing was said."""
+    world.write(KEYS)
+    home = Identified(Settings(), Identity(id="aa", secret="s", partitions=2, at_ms=1), new=True, home=True)
+    key, made = world.data / "keys" / "news.basic", world.data / LIST_FILE
+
+    def start() -> RoleConfiguration:
+        configuration = world.start()
+        configuration.settle(home)
+        return configuration
+
+    first = start().organisations.find_source("acme", "news")
+    assert first is not None and first.basic
+    if content is None:
+        key.unlink()
+    else:
+        key.write_text(content)
+    again, conditions = start(), Conditions()
+    hangup.expect("api")
+    task = asyncio.create_task(again.follow(conditions, lambda _: None))
+    await until(lambda: conditions.has("keys_missing"), "the condition")
+    (message,) = (one.message for one in conditions.current() if one.code == "keys_missing")
+    assert f"delete its file and remove its line from {made}, then send SIGHUP" in message
+    # As it says.
+    key.unlink(missing_ok=True)
+    made.write_text(made.read_text().replace("news.basic\n", ""))
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.current() == (), "its end")
+    source = again.organisations.find_source("acme", "news")
+    assert source is not None and (source.absent, len(source.basic)) == ((), 1)
+    assert source.basic != first.basic
+    assert made.read_text().splitlines().count("news.basic") == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def test_no_other_key_is_promised_for_one_that_is_never_made(tmp_path: Path) -> None:
+    """A variable, or a file elsewhere."""
+    world, conditions = Keys(tmp_path), Conditions()
+    world.start()
+    world.spoil("RESEND")
+    configuration = world.start()
+    configuration.settle(
+        Identified(Settings(), Identity(id="aa", secret="s", partitions=2, at_ms=1), new=False, home=True)
+    )
+    configuration._say(conditions)
+    assert conditions.has("keys_missing")
+    assert not any("lost for good" in one.message for one in conditions.current())
+
+
 @pytest.mark.parametrize(
     ("organisations", "only_settings", "said"),
     [(1, False, "1 organisation"), (2, False, "2 organisations"), (1, True, "its settings only")],
@@ -542,7 +597,10 @@ async def test_a_secret_that_is_gone_under_a_running_process(world: World, hangu
     data.mkdir(parents=True, exist_ok=True)
     (data / "secret").write_text("a secret of more than sixteen characters")
     identity = Identity(id="aa", secret="s", partitions=2, at_ms=1)
-    configuration.settle(Identified(configuration.settings, identity, new=False, home=False))
+    running = msgspec.structs.replace(
+        configuration.settings, secret=b"a secret of more than sixteen characters"
+    )
+    configuration.settle(Identified(running, identity, new=False, home=False))
     hangup.expect("api")
     task = asyncio.create_task(configuration.follow(conditions, lambda _: None))
     await asyncio.sleep(0)
@@ -550,8 +608,18 @@ async def test_a_secret_that_is_gone_under_a_running_process(world: World, hangu
     (data / "secret").unlink()
     os.kill(os.getpid(), signal.SIGHUP)
     await until(lambda: conditions.has("secret_missing"), "the condition")
-    (data / "secret").write_text("a secret of more than sixteen characters")
+    (data / "secret").write_text("another secret of more than sixteen characters")
     os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: not conditions.has("secret_missing"), "its end")
+    await until(lambda: conditions.has("secret_changed"), "that it is another one")
+    (told,) = conditions.current()
+    assert f"{data / 'secret'} is not the secret that this process runs with" in told.message
+    assert "no role of this host will start again" in told.message
+    (data / "secret").write_text("\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.has("secret_missing"), "that it is empty")
+    assert [one.code for one in conditions.current()] == ["secret_missing"]
+    (data / "secret").write_text("a secret of more than sixteen characters\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: conditions.current() == (), "its end")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

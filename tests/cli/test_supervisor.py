@@ -144,8 +144,22 @@ async def test_a_role_that_refuses_to_start_is_tried_seldom_and_the_others_go_on
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3), starts again in 0.0 s",
         "bad ended (status 3) each time, for the reason above: it is tried again every 0.3 s and on "
-        "SIGHUP, without a word while the reason is the same, and all else goes on",
+        "SIGHUP, without a word while the reason is the same. The roles that run go on",
     ]
+
+
+async def test_where_the_api_is_refused_it_is_said_that_nothing_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BACKOFF_FIRST_S", 0.02)
+    heard = Heard()
+    async with running([shell("api", "api", "echo no secret >&2; exit 3")], heard):
+        await until(lambda: len(heard.of("reports")) == 3, "the refusals")
+    last = heard.of("reports")[-1]
+    assert "go on" not in last
+    assert last.endswith(
+        "No webhooks are taken here meanwhile (connections are refused): ESPs give up after the times in docs/esps.md"
+    )
 
 
 async def test_a_reload_tries_a_refused_role_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +169,7 @@ async def test_a_reload_tries_a_refused_role_at_once(tmp_path: Path, monkeypatch
     script = f"test -e {cured} && {{ echo counting; {SLEEPER}; }}; echo restore that secret >&2; exit 3"
     heard = Heard()
     async with running([shell("bad", "worker", script)], heard) as (supervisor, _):
-        await until(lambda: any("all else goes on" in line for line in heard.of("reports")), "the refusals")
+        await until(lambda: any("each time" in line for line in heard.of("reports")), "the refusals")
         cured.touch()
         supervisor.reload()
         await until(lambda: heard.of("bad")[-1] == "counting", "its life")

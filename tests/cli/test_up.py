@@ -75,8 +75,12 @@ def test_the_page_and_its_sign_in_link() -> None:
         ),
     )
     organisations = Organisations({"a": Organisation(id="a", name="A", timezone="UTC", keys=keys)})
-    assert sign_in_link("http://h", organisations) == "http://h/#key=read%2F%C3%BC"
-    assert sign_in_link("http://h", Organisations()) == ""
+    assert sign_in_link("http://h", Path("/d"), organisations) == "http://h/#key=read%2F%C3%BC"
+    organisations.by_id["b"] = Organisation(id="b", name="B", timezone="UTC")
+    assert sign_in_link("http://h", Path("/d"), organisations) == (
+        "http://h/#key=read%2F%C3%BC (of A; the keys of the others lie in /d/keys, or where reports.toml says)"
+    )
+    assert sign_in_link("http://h", Path("/d"), Organisations()) == ""
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from api.ops import NO_KEYS
 from app.topics import DEAD, FACTS, INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.redis_names import sync_client
 from tables.views import FORMAT
@@ -169,6 +170,7 @@ def test_a_second_host_is_refused_until_it_has_what_it_needs(stack: World) -> No
             line = refused(second, role, 3, began)
             assert "no secret" in line
             assert str(second.data / "secret") in line and f"{second.data}/keys" in line
+        assert all("role_refused" in codes(stack)[role] for role in ROLES)
         assert not [path for path in second.data.glob("*") if path.name in ("secret", "keys", "installation")]
         assert (ends(stack), stack.summary("spring")) == before
         # As it was told, but for one of the two: what needs them waits, and nothing else.
@@ -176,7 +178,7 @@ def test_a_second_host_is_refused_until_it_has_what_it_needs(stack: World) -> No
         second.environ["REPORTS_HTTP"] = second.http
         second.start("api")
         second.start("normalize")
-        second.wait_ready()
+        not_ready(second)
         for path, status in (("/webhooks/acme/news", 503), ("/webhooks/acme/offers", 429), (EVENTS, 503)):
             answer = httpx.post(
                 second.url + path, headers={"authorization": f"Bearer {stack.key()}"}, json={},
@@ -200,6 +202,13 @@ def test_a_second_host_is_refused_until_it_has_what_it_needs(stack: World) -> No
         assert stack.summary("together") == second.summary("together")
 
 
+def not_ready(stack: Stack) -> None:
+    """A load balancer sends it no webhooks: none of its sources could take one."""
+    stack.wait_for(lambda: NO_KEYS in stack.get("/readyz").text, 180, "what it lacks")
+    assert stack.get("/readyz").status_code == 503
+    assert stack.get("/healthz").status_code == 200
+
+
 def test_at_home_too_a_lost_key_is_not_made_again(stack: World) -> None:
     """What is lost is told; what reports.toml names for the first time is made."""
     aside = stack.folder / "keys of before"
@@ -208,7 +217,7 @@ def test_at_home_too_a_lost_key_is_not_made_again(stack: World) -> None:
     for role in ("api", "normalize"):
         stack.stop(role)
         stack.start(role)
-    stack.wait_ready()
+    not_ready(stack)
     for path, status in (("/webhooks/acme/news", 503), ("/webhooks/acme/offers", 429), (EVENTS, 503)):
         answer = httpx.post(
             stack.url + path, headers={"authorization": f"Bearer {key}"}, json={},
@@ -223,6 +232,7 @@ def test_at_home_too_a_lost_key_is_not_made_again(stack: World) -> None:
     file.write_text(before + BREVO.replace("offers", "added"))
     stack.signal("api", signal.SIGHUP)
     stack.wait_for((stack.data / "keys" / "added.basic").exists, 30, "the new one")
+    stack.wait_for(lambda: stack.get("/readyz").status_code == 200, 30, "one that can take webhooks")
     assert {path.name for path in (stack.data / "keys").iterdir()} == {"added.basic"}
     # As it was told.
     file.write_text(before)
@@ -293,8 +303,8 @@ def codes(stack: Stack) -> dict[str, set[str]]:
 
 def test_hosts_with_different_files_are_told_and_the_advice_helps(stack: World) -> None:
     nothing: dict[str, set[str]] = {"api": set(), "normalize": set(), "aggregate": set(), "query": set()}
-    # Once the hosts of the tests before, that were killed, count as silent.
-    stack.wait_for(lambda: codes(stack) == nothing, 30, "agreement")
+    # Once the hosts of the tests before, that were killed or refused, are tried no more.
+    stack.wait_for(lambda: codes(stack) == nothing, 90, "agreement")
     file = TWO_ORGS + BREVO + EXTRA
     with stack.beside("third", config=file, SECRET=(stack.data / "secret").read_text().strip()) as third:
         shutil.copytree(stack.data / "keys", third.data / "keys")

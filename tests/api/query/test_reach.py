@@ -43,6 +43,8 @@ async def test_only_a_living_api_on_another_host_makes_loopback_wrong(
     await put(redis, "there", "aggregate", now_ms)
     await put(redis, "gone", "api", now_ms - SILENT_MS - 1)
     await redis.hset(WORKERS, "another version's", b"?")
+    refused = presence(DEFAULT_RULES, 1, now_ms, role="api", refused=True)
+    await redis.hset(WORKERS, "refused", msgspec.json.encode(msgspec.structs.replace(refused, host="new")))
     await reach.look()
     assert conditions.current() == ()
     await put(redis, "there", "api", now_ms)
