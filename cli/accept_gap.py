@@ -86,19 +86,15 @@ def command(
     if not wanted:
         raise StateError("no worker waits at a gap of any partition: nothing to accept")
     gaps = gaps_of(settings, {partition: seen[partition] for partition in wanted})
-    counted = [gap for gap in gaps if gap.counted]
     for gap in gaps:
         click.echo(loss_of(gap))
-    if counted and not lose_counted:
-        named = ", ".join(str(gap.partition) for gap in counted)
-        raise StateError(
-            f"another database has counted what is missing in partition {named}, and reports show it. Start the worker "
-            "that has this database, and stop the one that waits here; or stop it, put a copy of that database's "
-            "folder in the place of its own, and start it again. If the database is gone for good: "
-            f"`reports accept-gap {' '.join(str(gap.partition) for gap in counted)} --lose-counted`"
-        )
+    counted = [gap for gap in gaps if gap.counted]
+    refused = [] if lose_counted else counted
+    gaps = [gap for gap in gaps if gap not in refused]
+    if not gaps:
+        raise _refusal(refused)
     click.echo(_afterwards(settings, gaps))
-    if counted:
+    if counted and lose_counted:
         click.echo(
             "Erasures and names of campaigns are in topic facts only, and webhooks bring erased people back: erase "
             "them again (`reports erase`), and name the campaigns again."
@@ -110,11 +106,29 @@ def command(
     )
     click.echo(f"{concerned} say so in their reports from then on, for good.")
     if not yes:
-        click.confirm("Go on without these records?", abort=True)
+        question = "Go on without these records?"
+        if refused:
+            question = (
+                f"Go on in partition {', '.join(str(gap.partition) for gap in gaps)} without these records?"
+            )
+        click.confirm(question, abort=True)
     accept(settings, gaps)
     if wait:
-        _wait(settings, wanted, wait)
+        _wait(settings, [gap.partition for gap in gaps], wait)
+    if refused:
+        raise _refusal(refused)
     return 0
+
+
+def _refusal(counted: Sequence[Gap]) -> StateError:
+    """Of gaps behind which another database has counted on."""
+    named = ", ".join(str(gap.partition) for gap in counted)
+    return StateError(
+        f"another database has counted what is missing in partition {named}, and reports show it. Stop the worker "
+        "that waits here, put a copy of that database's folder (of the host that had the partition) in the place of "
+        "its own, and start it again; or stop it, and let the host that has the database go on alone. If the database "
+        f"is gone for good: `reports accept-gap {' '.join(str(gap.partition) for gap in counted)} --lose-counted`"
+    )
 
 
 def _acknowledge(settings: Settings, *, yes: bool) -> int:

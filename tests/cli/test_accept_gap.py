@@ -187,7 +187,7 @@ async def test_a_second_host_that_accepts_and_the_first_that_has_all(
         await worker.settle()
         await told(world, {0, 1})
         assert await accept(worker, "--all", "--yes") == 3
-        assert "Start the worker that has this database" in capsys.readouterr().err
+        assert "put a copy of that database's folder" in capsys.readouterr().err
         assert await accept(worker, "--all", "--yes", "--lose-counted") == 0
         world.fill(1, begin=5)
         await worker.settle()
@@ -305,6 +305,30 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         await worker.settle()
         assert SET_ASIDE not in worker.conditions, "it is crossed once"
         await published(world, 10 + 6 + 4)
+
+
+async def test_all_but_what_another_database_has_counted(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await counted(world)
+    world.fill(begin=5)
+    world.trim(0, 5)
+    world.trim(1, 8)
+    shutil.move(world.state / "p0", world.folder / "another")
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await told(world, {0, 1})
+        assert await accept(worker, "--all", "--yes") == 3
+        assert worker.aggregator.positions == {1: 10}
+        assert "counted what is missing in partition 0," in capsys.readouterr().err
+        # What it advises.
+        worker.aggregator.close(0)
+        shutil.rmtree(world.state / "p0")
+        shutil.copytree(world.folder / "another", world.state / "p0")
+        await worker.open()
+        await worker.settle()
+        assert SET_ASIDE not in worker.conditions
+        await published(world, 10 + 5 + 2)
 
 
 async def test_lost_webhooks_are_noted_in_every_report(world: World) -> None:
