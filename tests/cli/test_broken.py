@@ -7,10 +7,14 @@ import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from agents import aggregate
 from agents.aggregate import LOG_INCOMPLETE, Aggregator
+from agents.engine import EngineApp
 from agents.set_aside import SET_ASIDE
 from api.query.faults import Faults, tables_of
 from cli import broken
@@ -86,7 +90,7 @@ def test_where_the_log_can_t_be_asked_nobody_is_told_to_remove_it(
 
 
 async def test_a_removed_folder_that_was_the_only_copy(
-    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That it is one is said from the moment when the log is short. What is in its place is not passed off as all."""
     await counted(world)
@@ -94,7 +98,16 @@ async def test_a_removed_folder_that_was_the_only_copy(
         await worker.settle()
         assert LOG_INCOMPLETE not in worker.conditions
         world.trim(0, 3)
-        await worker.aggregator.check_log()
+        monkeypatch.setattr(aggregate, "LOG_S", 0.05)
+        tending = asyncio.create_task(
+            aggregate._tend(worker.aggregator, cast(EngineApp, SimpleNamespace(rebalancing=True)))
+        )
+        for _ in range(400):
+            if LOG_INCOMPLETE in worker.conditions:
+                break
+            await asyncio.sleep(0.025)
+        tending.cancel()
+        await asyncio.gather(tending, return_exceptions=True)
         condition = worker.conditions[LOG_INCOMPLETE]
         assert (
             f"of partition 0 (what is older than offset 3): their folders in {world.state}"
