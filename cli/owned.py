@@ -42,6 +42,15 @@ class Owned(NamedTuple):
         why = "is set aside (GET /ops/workers says why, and the way out)" if is_aside else "is counted again"
         return f"partition {partition} {why}, and its database lacks what reports show"
 
+    def unowned(self) -> list[str]:
+        """Of each partition of which reports show something, and whose database nobody has, that it is so."""
+        return [
+            f"no worker has the database of partition {partition}"
+            + (", which is set aside" * (partition in self.aside))
+            for partition, published in sorted(self.published.items())
+            if partition not in self.owners and published.offset
+        ]
+
 
 def owned(settings: Settings) -> Owned:
     """Raises StateError where Redis doesn't answer."""

@@ -58,7 +58,7 @@ def command(campaign: str | None) -> int:
         raise StateError("no worker has owned a partition yet: start `reports aggregate`")
     result = Comparison()
     recipients = 0
-    short = []
+    short = known.unowned()
     with Progress("recipients", None) as progress:
         for partition, owner in sorted(known.owners.items()):
             aside = ", which is set aside" if partition in known.aside else ""

@@ -19,7 +19,7 @@ from agents.set_aside import SET_ASIDE
 from api.query.faults import Faults, tables_of
 from cli import broken
 from cli.main import run
-from cli.owned import Owned
+from cli.owned import Owned, owned
 from tables.completeness import lacking
 from tables.views import Fence
 from tests.cli.test_accept_gap import accept, counted, published, set_aside
@@ -114,6 +114,10 @@ async def test_a_removed_folder_that_was_the_only_copy(
             in condition.message
         )
         assert condition.reason is None, "the numbers are right"
+        for _ in range(400):  # a worker says every second what it has
+            if len((await asyncio.to_thread(owned, world.settings)).owners) == world.partitions:
+                break
+            await asyncio.sleep(0.025)
     shutil.rmtree(world.state / "p0")
     async with world.worker(publishing=True) as worker:
         await set_aside(worker)
@@ -142,3 +146,7 @@ def test_what_a_database_is_short_of() -> None:
     assert known.shortage(1, Fence(3, 12, "b")) == "", "it is set aside, and as far as readers are"
     assert "partition 1 is set aside" in known.shortage(1, Fence(4, 0, "a"))
     assert known.shortage(2, Fence(1, 0, "a")) == "", "nothing was published"
+    assert known.unowned() == [
+        "no worker has the database of partition 0",
+        "no worker has the database of partition 1, which is set aside",
+    ]
