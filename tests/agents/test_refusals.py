@@ -11,7 +11,7 @@ from confluent_kafka import Producer, TopicPartition
 from agents.set_aside import SET_ASIDE
 from app.topics import WEBHOOKS
 from tables.conditions import Condition
-from tables.presence import WORKERS, conditions_of
+from tables.presence import WORKERS, conditions_of, refused_name
 from tables.redis_names import sync_client
 from tables.views import PARTITIONS, fence_of
 from tests.support.counting import World
@@ -55,8 +55,18 @@ def test_an_unknown_setting(world: World) -> None:
 
 
 def test_a_state_folder_that_is_a_file(world: World) -> None:
-    world.state.write_text("not a folder")
-    refuses(world, "can't be written to")
+    """It is told until the worker runs."""
+    name = refused_name("aggregate").encode()
+    with sync_client(world.settings.redis, world.settings.installation, timeout_s=2) as client:
+        client.hset(WORKERS, "another version's", "?")
+        world.state.write_text("not a folder")
+        refuses(world, "can't be written to")
+        (told,) = conditions(world)
+        assert told.code == "role_refused" and "can't be written to" in told.message
+        assert name in client.hkeys(WORKERS)
+        world.state.unlink()
+        with reports(["aggregate"], world.environ, world.folder / "running.log"):
+            wait_until(lambda: name not in client.hkeys(WORKERS), 90, "it runs")
 
 
 def test_a_missing_codec(monkeypatch: pytest.MonkeyPatch) -> None:

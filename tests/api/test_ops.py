@@ -210,7 +210,8 @@ async def test_a_role_that_was_refused_is_told_and_counts_as_nobody(api: Api) ->
     now_ms = int(time.time() * 1000)
     condition = Condition(code="role_refused", message="why", since_ms=1)
     redis = api.context.redis
-    for at_ms, said in ((now_ms - 2 * SILENT_MS, ["role_refused"]), (now_ms - REFUSED_MS, [])):
+    told = ["role_refused"]
+    for at_ms, said in ((now_ms, told), (now_ms - 2 * SILENT_MS, told), (now_ms - REFUSED_MS, [])):
         one = presence(DEFAULT_RULES, 1, at_ms, conditions=(condition,), refused=True)
         await redis.hset(WORKERS, "aggregate of b", msgspec.json.encode(one))
         document = (await api.get("/ops/workers", "acme-all")).json()

@@ -98,6 +98,8 @@ def test_a_new_cluster_is_this_hosts_and_stays_so(host: Callable[..., Settings])
     assert len(first.settings.secret) == 64
     assert (first.settings.data / "secret").stat().st_mode & 0o777 == 0o600
     assert set(files(first.settings)) == {"secret", "installation", "keys.made"}
+    # It outlives the installation where the secret is lost.
+    assert first.identity.id.encode() not in files(first.settings)["keys.made"]
     again = identify(host("a"))
     assert (again.new, again.home, again.identity, again.settings) == (
         False,

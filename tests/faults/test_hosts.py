@@ -21,7 +21,7 @@ from agents.publish import WITHHELD
 from api.query.reach import CODE as QUERY_UNREACHABLE
 from app.topics import FACTS
 from cli.verifier.ledger import read_ledger
-from tables.presence import WORKERS
+from tables.presence import WORKERS, decode_presence
 from tables.redis_client import redis_words
 from tests.faults.chaos import start_load
 from tests.faults.test_identity import ends
@@ -241,11 +241,15 @@ def answered(asked: Stack, path: str) -> httpx.Response:
 
 
 def stored(world: World) -> Any:
-    """What a host that is refused must not touch: all topics' ends, names in Redis, numbers, and who is there."""
+    """What a host that is refused must not touch: all topics' ends, names in Redis, numbers, and who is there, but for
+    itself, that it was refused."""
     with world.a.redis_client() as client:
         names = sorted(client.keys("cr:*"))
         views = {name: client.dump(name) for name in names if name.startswith(b"cr:v4:")}
-        return ends(world.a), names, views, sorted(client.hkeys(WORKERS)), report(world.a)["summary"]
+        others = sorted(
+            name for name, said in client.hgetall(WORKERS).items() if not decode_presence(said).refused
+        )
+        return ends(world.a), names, views, others, report(world.a)["summary"]
 
 
 def refused(stack: Stack, complaint: str) -> str:
