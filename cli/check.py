@@ -22,6 +22,7 @@ from cli.config import (
     read_file,
     stored_secret,
 )
+from cli.identity import damaged_id
 from cli.keys import ID_FILE, JOINED, Missing, describe_absent, not_to_be_made
 from tables.places import Places, default_geoip, open_places
 
@@ -86,7 +87,15 @@ def _wrong(settings: Settings) -> Iterator[str]:
         above = next(parent for parent in settings.data.parents if parent.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
+    for folder in (settings.data / name for name in ("run", "state")):
+        if folder.exists() and not folder.is_dir():
+            yield f"{folder} is no folder: move it away, it is made again"
     yield from complaint(lambda: _lacks_secret(settings))
+    if damaged := damaged_id(settings.data):
+        yield (
+            f"{damaged}: no role will start; put back a copy of it from a backup, or start a role, which says what to "
+            "write there"
+        )
     if settings.geoip:
         yield from complaint(lambda: Places(settings.geoip).close())
 

@@ -51,7 +51,7 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
 
     assert not warned()  # the first start makes it
     data.mkdir()
-    (data / ID_FILE).write_text("0123\n")
+    (data / ID_FILE).write_text(f"{'0' * 16}\n")
     (data / LIST_FILE).write_text("")
     assert not warned()
     (data / LIST_FILE).write_text("news.pub\n")
@@ -80,6 +80,26 @@ def test_a_secret_that_is_gone_is_told(tmp_path: Path) -> None:
     assert check(environment(data))[0] == [f"REPORTS_DATA: {data / 'secret'} is empty"]
     (data / "secret").write_text("x" * 40)
     assert not warned()
+
+
+def test_an_id_that_is_damaged_stops_every_role_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / ID_FILE
+    (tmp_path / "secret").write_text("x" * 40)
+    (tmp_path / "secret.new").write_bytes(b"\xff\xfe")
+    for make in (lambda: path.write_text("01234"), path.mkdir):
+        make()
+        (line,) = check(environment(tmp_path))[0]
+        assert line.startswith(f"{path} is damaged") and "no role will start" in line
+        path.unlink() if path.is_file() else path.rmdir()
+    path.write_text("0" * 16)
+    assert check(environment(tmp_path))[0] == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    assert check(environment(tmp_path))[0] == [
+        f"{tmp_path / 'run'} is no folder: move it away, it is made again"
+    ]
 
 
 def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:
