@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import aiokafka.client
@@ -238,12 +239,15 @@ class Committer:
 
 
 def create_app(name: str, settings: Settings, *, topic: str, instance_id: str, datadir: str) -> EngineApp:
-    """A Faust app with the settings that `docs/engine.md` explains. Raises TryLater where Kafka doesn't answer.
+    """A Faust app with the settings that `docs/engine.md` explains.
+
+    Raises TryLater where Kafka doesn't answer, and OSError where the folder can't be made.
 
     `topic` is what it reads. Its id is part of the member's: while a topic is gone the group's members are given
     nothing, and a static member that comes back is given again what it had.
     """
     session_s = settings.session_timeout_s
+    Path(datadir).mkdir(parents=True, exist_ok=True)  # Faust would show a traceback where it can't be made
     topic_id = LogInspector(settings.kafka).topic_id(topic)
     return EngineApp(
         name,

@@ -113,6 +113,7 @@ def _said(row: PersonalRow) -> str:
         return f"{where}, in no query parameter: let the ESP track the same links for all"
     names = ", ".join(f'"{name}"' for name in row.parameters)
     return (
-        f"{where}: for later mailings add {names} to strip_query of its source ([orgs.{row.org}.sources.…] in "
-        "reports.toml), and send SIGHUP"
+        f"{where}: for later mailings add {names} to strip_query of the source that its events come from "
+        f"([orgs.{row.org}.sources.NAME] in reports.toml; that of /api/v1/events is the one with "
+        'esp = "generic": where there is none, add it), and send SIGHUP'
     )

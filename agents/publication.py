@@ -21,7 +21,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from typing import Final, NamedTuple
@@ -380,6 +380,8 @@ class Look:
         """How often Redis had lost something when the look began; None: it hasn't been asked yet."""
         self.found = 0
         """How many campaigns' shares were missing."""
+        self.campaigns: Counter[str] = Counter()
+        """Organisation → of how many campaigns the shares were looked for."""
         self._steps = part.standing(self._published)
 
     def _published(self) -> int:

@@ -348,7 +348,13 @@ class Publisher:
             part.look = None
             self._set_aside(part.number, error)
             return 0
-        looked = await self._writer.look(part.number, published, campaigns or (), part.channel)
+        looked = await self._writer.look(
+            part.number,
+            published,
+            campaigns or (),
+            part.channel,
+            partitions=part.database.meta.partitions,
+        )
         if part.closed or part.look is not look:
             return 0
         if looked is None:
@@ -357,6 +363,7 @@ class Publisher:
         if look.losses is None:
             look.losses = looked.losses
         if campaigns is not None:
+            look.campaigns.update(one.org for one in campaigns)
             for place in looked.lacking:
                 part.lacks(campaigns[place].key)
             if looked.lacking:
@@ -368,7 +375,7 @@ class Publisher:
             part.lost = False
             self._say(part.number)
             if part.channel is NUMBERS:
-                await self._writer.looked(part.number, look.losses)
+                await self._writer.looked(part.number, published.topic, look.losses, look.campaigns)
         return 0
 
     def look_now(self) -> None:

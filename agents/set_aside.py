@@ -89,7 +89,7 @@ class SetAside:
             self._conditions.set(
                 DISK_FULL,
                 f"the disk of {self._state} is full ({words_of(error)}): nothing is counted until there is room for "
-                f"{self._needed() >> 20} MiB; then it goes on by itself. The databases are sound: remove none",
+                f"{max(1, self._needed() >> 20)} MiB; then it goes on by itself. The databases are sound: remove none",
                 reason="a worker's disk is full: events are kept and counted once there is room",
             )
             return

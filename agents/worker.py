@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 import faust
 
 from agents.engine import EngineApp
-from app.errors import ConfigError, ReportsError, StateError
+from app.errors import ConfigError, ReportsError, StateError, of_file
 from app.organisations import Organisations
 from tables.conditions import Conditions
 
@@ -51,7 +51,9 @@ def crash_on_error() -> Iterator[None]:
         raise
     except ReportsError as error:
         stop_with(error)
-    except BaseException:  # noqa: BLE001  # whatever it is, going on would lose records
+    except BaseException as error:  # noqa: BLE001  # whatever it is, going on would lose records
+        if isinstance(error, OSError) and error.filename is not None:
+            stop_with(of_file(error))
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(EXIT_CRASHED)

@@ -9,6 +9,7 @@ Rules:
 | key | holds |
 |---|---|
 | `cr:source:<org>:<source>` | outcome → count, since Redis was last emptied |
+| `cr:sources:since` | when counting began anew, ms: Redis was first asked for counts since it was last emptied |
 | `cr:sources:last` | sorted set: `<org>/<source>` by its last accepted arrival, ms |
 | `cr:rhythm:<org>:<source>:<week>` | a bit for each quarter of a week with an accepted one (`app.rhythm`) |
 """
@@ -23,7 +24,7 @@ from typing import Final, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from app.organisations import Source
 from app.rhythm import WEEK_QUARTERS, quarter_of, quarters_in, weeks_until
@@ -33,6 +34,7 @@ log = logging.getLogger("reports.api")
 
 EVERY_S: Final = 1.0
 LAST: Final = "cr:sources:last"
+SINCE: Final = "cr:sources:since"
 ACCEPTED: Final = "accepted"
 MAX_QUARTERS: Final = 96
 """Quarters of one source that are kept while Redis is away."""
@@ -129,6 +131,12 @@ class Arrivals:
             pending = self._pending.setdefault(name, _Pending())
             pending.last_ms = max(pending.last_ms, old.last_ms)
             pending.quarters.update(sorted(old.quarters)[-MAX_QUARTERS:])
+
+    async def since_ms(self, redis: Redis, now_ms: int) -> int:
+        """Since when what counts as never seen has not been seen. Raises RedisError."""
+        with contextlib.suppress(ResponseError):  # it takes no writes
+            await redis.set(SINCE, now_ms, nx=True)
+        return int(await redis.get(SINCE) or now_ms)
 
     async def seen(self, redis: Redis, names: Sequence[_Name]) -> list[Seen]:
         """What is known of each source, by all processes. Raises RedisError."""

@@ -55,6 +55,8 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
 
 class LagReport(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
+    known_at_ms: int | None = None
+    """When ends and positions were read last; None: never. Before `at_ms` while Kafka or Redis can't be asked."""
     lag_ms: int | None
     stale: bool
     reason: str | None
@@ -217,6 +219,7 @@ class LagMonitor:
         refuses = next((one.message for one in conditions if one.code == REFUSES_WRITES), None)
         return LagReport(
             at_ms=now_ms,
+            known_at_ms=now_ms,
             lag_ms=age_ms,
             stale=reason is not None,
             reason=reason,
@@ -237,6 +240,8 @@ class LagMonitor:
             reason = unready = missing
             trouble = f"Kafka at {self._positions.kafka}: {missing}. {WAY_OUT}"
             self._positions.note_last_ends()
+        if isinstance(error, KafkaException) and (redis := self._positions.redis_trouble()):
+            reason, trouble = f"{reason}, nor can Redis", f"{trouble}. {redis}"
         if before.reason != reason:
             log.warning("lag is not known: %s (%s)", reason, trouble)
         # What was behind when it was last seen is at least that much older now.

@@ -210,6 +210,14 @@ class LogPositions:
             return kafka_words(error, self.kafka)
         return redis_words(error, self._redis_url)
 
+    def redis_trouble(self) -> str:
+        """What is wrong with Redis, for operators; empty where it answers."""
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            return self.words(error)
+        return ""
+
     def missing(self, error: Exception) -> str:
         """Which topics are not there, or not with all partitions, where that is why Kafka gave the error; else empty.
 

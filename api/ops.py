@@ -45,6 +45,7 @@ async def lag_document(context: Context) -> dict[str, object]:
     fresh = [one for one in said.delays.values() if one.at_ms > said.now_ms - FRESH_MS] if said else []
     return {
         "at": utc_text(report.at_ms),
+        "known_at": utc_text(report.known_at_ms) if report.known_at_ms is not None else None,
         "lag_ms": report.lag_ms,
         "stale": report.stale,
         "reason": report.reason,

@@ -30,7 +30,8 @@ EVENTS: Final = "/api/v1/events"
 
 
 async def sources(request: Request) -> Response:
-    """{"sources": [{"source", "esp", "address", "verification", "last_event_at", "counts", "silent", …}], "known"}"""
+    """{"sources": [{"source", "esp", "address", "verification", "last_event_at", "counts", "silent", …}], "known",
+    "counted_since"}"""
     context = context_of(request)
     principal = authenticate(request, context, "ops")
     parameters.only(request.query_params, ())
@@ -39,7 +40,9 @@ async def sources(request: Request) -> Response:
     if organisation.generic_source() is None:
         listed.append(events_source(organisation))
     now_ms = int(context.clock() * 1000)
+    since_ms: int | None = None
     try:
+        since_ms = await context.arrivals.since_ms(context.redis, now_ms)
         seen: list[Seen] | None = await context.arrivals.seen(
             context.redis, [(source.org, source.name) for source in listed]
         )
@@ -50,7 +53,8 @@ async def sources(request: Request) -> Response:
         _row(source, base, seen[number] if seen is not None else None, now_ms)
         for number, source in enumerate(listed)
     ]
-    return json_response({"sources": rows, "known": seen is not None})
+    since = utc_text(since_ms) if seen is not None and since_ms is not None else None
+    return json_response({"sources": rows, "known": seen is not None, "counted_since": since})
 
 
 def base_address(request: Request, context: Context) -> str:

@@ -74,6 +74,15 @@ class UnfitDatabase(StateError):
     """A partition's database is sound, and none that can be gone on with; the message names the better way out."""
 
 
+def of_file(error: OSError) -> StateError:
+    """What a file or folder that can't be read or written means, where nothing is said of it in particular."""
+    path = error.filename2 or error.filename
+    return StateError(
+        f"{path} can't be used: {error.strerror or error}. Where something else stands in its place, move that away; "
+        "else give this user the right to it"
+    )
+
+
 class LogGap(StateError):
     """Records are missing between what a database has counted and what the log has.
 

@@ -101,6 +101,8 @@ class Workers(TypedDict):
 
 class Lag(TypedDict):
     at: str
+    known_at: str | None
+    """When `lag` and `partitions` were read last; before `at` while Kafka or Redis can't be asked."""
     lag_ms: int | None
     stale: bool
     reason: str | None
@@ -145,6 +147,9 @@ class Sources(TypedDict):
     sources: list[Source]
     known: bool
     """False while Redis can't be asked: counts and times are null."""
+    counted_since: str | None
+    """A source without `last_event_at` has had none since then: when counting began, or began anew with an emptied
+    Redis."""
 
 
 class DeadLetter(TypedDict):

@@ -77,6 +77,9 @@ def _wrong(settings: Settings) -> Iterator[str]:
         above = next(parent for parent in settings.data.parents if parent.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             yield f"REPORTS_DATA: {settings.data} can't be made in {above}"
+    for folder in (settings.data / name for name in ("run", "state")):
+        if folder.exists() and not folder.is_dir():
+            yield f"{folder} is no folder: move it away, it is made again"
     try:
         if refusal := why_no_start(settings):
             yield f"no role of this host will start: {refusal}"

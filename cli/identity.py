@@ -35,7 +35,7 @@ import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from app.errors import ConfigError, StateError, TryLater
+from app.errors import StateError, TryLater
 from app.identity import REFUSALS, Databases, Decision, Evidence, Host, decide
 from app.installation import Identity, Installation, TopicRecreated, Topics
 from app.keys import secret_fingerprint
@@ -64,7 +64,6 @@ OWN_START_S: Final = 15.0
 
 
 _MAKES: Final = (Decision.MAKE, Decision.ADOPT)
-ID_WORDS: Final = "16 hexadecimal digits"
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -79,6 +78,15 @@ class _Known(NamedTuple):
     @property
     def is_id(self) -> bool:
         return _ID.fullmatch(self.id) is not None
+
+    @property
+    def says(self) -> str:
+        """What is wrong with the file."""
+        return (
+            f"{self.file} says that this folder is of installation {self.id}"
+            if self.is_id
+            else f"{self.file} is damaged: it doesn't hold the id of an installation (16 hexadecimal digits)"
+        )
 
 
 class Identified(NamedTuple):
@@ -107,7 +115,7 @@ def identify(
 
     `state`: the folder of the partition databases, where it is not the data folder's. `servers`: whose addresses are
     needed. `wait_s`: how long Kafka may take; None: for ever. Raises StateError where this host must not go on,
-    TryLater where Kafka took too long, and ConfigError.
+    TryLater where Kafka took too long, ConfigError, and OSError with the name of a file.
     """
     ensure_data_folder(settings.data)
     deadline = None if wait_s is None else time.monotonic() + wait_s
@@ -127,6 +135,12 @@ def identify(
         pause_s = min(2 * pause_s, BACKOFF_MAX_S)
 
 
+def damaged_id(data: Path) -> str | None:
+    """What is wrong with the folder's own id, so that no role would start; None: nothing."""
+    known = _known(data)
+    return None if known is None or known.is_id else known.says
+
+
 def known_identity(settings: Settings) -> Identity:
     """Only who the installation is, for commands that look and need no secret. `settings` has Kafka's address.
 
@@ -141,7 +155,7 @@ def known_identity(settings: Settings) -> Identity:
 
 def why_no_start(settings: Settings) -> str | None:
     """Why every role of this host would be refused, as far as can be told: without Kafka's answer within `ATTEMPT_S`
-    only that a host of an installation has no secret. None: nothing speaks against it. Writes nothing.
+    only that a host of an installation has no secret or a damaged id. None: nothing speaks against it. Writes nothing.
 
     Raises ConfigError where a file can't be read.
     """
@@ -165,6 +179,10 @@ def why_no_start(settings: Settings) -> str | None:
         pass
     except StateError as error:
         return str(error)
+    if damaged := damaged_id(settings.data):
+        return (
+            f"{damaged}: put back a copy of it from a backup, or start a role, which says what to write there"
+        )
     if not secret and any((settings.data / name).exists() for name in (ID_FILE, JOINED)):
         return (
             f"{settings.data / SECRET_FILE}, the secret of this installation, is not there: copy it from another host, "
@@ -205,7 +223,7 @@ def _identify(settings: Settings, state: Path | None, timeout_s: float) -> Ident
             INSTALLATION,
         )
         topic.append(TopicRecreated(before=known.id, at_ms=time.time_ns() // 1_000_000))
-    home = _id_in(settings.data / ID_FILE) == identity.id
+    home = _text_in(settings.data / ID_FILE) == identity.id
     _remember(settings.data, identity.id, home=home)
     ensure_topics(settings)
     if (home or new) and installation.topics is None:
@@ -241,10 +259,9 @@ def _make_or_adopt(
     told = _known(settings.data)
     if told is not None and not told.is_id and decision is Decision.ADOPT:
         raise StateError(
-            f"{told.file} is damaged: it doesn't hold the id of an installation ({ID_WORDS}), and topic {INSTALLATION} "
-            f"in Kafka at {settings.kafka}, which holds it too, was deleted. Put back a copy of it from a backup, or "
-            f"start another host of the installation first; where there is neither, move {told.file} away, and the "
-            "installation goes on under a new id"
+            f"{told.says}, and topic {INSTALLATION} in Kafka at {settings.kafka}, which holds it too, was deleted. "
+            "Put back a copy of the file from a backup, or start another host of the installation first; where there "
+            f"is neither, move {told.file} away, and the installation goes on under a new id"
         )
     joined = told is not None and told.file.name == JOINED
     before = "" if told is None else told.id
@@ -286,16 +303,11 @@ def _check_folder(settings: Settings, known: _Known, identity: Identity) -> None
     `installation` was deleted and made again by somebody who knew no id."""
     if known.is_id and known.written_ms < identity.at_ms and records_before(settings.kafka, identity.at_ms):
         return
-    says = (
-        f"{known.file} says that this folder is of installation {known.id}"
-        if known.is_id
-        else f"{known.file} is damaged: it doesn't hold the id of an installation ({ID_WORDS})"
-    )
     raise StateError(
-        f"{says}; the cluster's, in Kafka at {settings.kafka}, is {identity.id}, made {utc_text(identity.at_ms)}. "
-        f"Where the folder is another installation's, set {PREFIX}DATA to this host's own, or {PREFIX}KAFKA to that "
-        f"one's Kafka; where it belongs here, write {identity.id} into that file if this host made the installation, "
-        "else move it away"
+        f"{known.says}; the cluster's, in Kafka at {settings.kafka}, is {identity.id}, made "
+        f"{utc_text(identity.at_ms)}. Where the folder is another installation's, set {PREFIX}DATA to this host's "
+        f"own, or {PREFIX}KAFKA to that one's Kafka; where it belongs here, move {known.file} away and, if this host "
+        f"made the installation, write {identity.id} into a new one"
     )
 
 
@@ -374,21 +386,22 @@ def _only_one(data: Path) -> Iterator[None]:
 def _proposed(path: Path, new: str) -> str:
     """What is to become the file: what an attempt before this one left, or `new`."""
     proposed = path.with_name(path.name + PROPOSED)
-    left = _read(proposed)
-    if not left:
+    left = _text_in(proposed)
+    if not left or "\N{REPLACEMENT CHARACTER}" in left:
         _write(proposed, new.encode())
-    return left or new
+        return new
+    return left
 
 
 def _settle(data: Path, identity: Identity) -> None:
-    """What was proposed becomes the file where it is the installation's, and goes where it isn't."""
+    """What was proposed becomes the file where it is the installation's, and goes where it isn't, or is damaged."""
     for name, is_its in (
         (SECRET_FILE, lambda text: secret_fingerprint(text.encode()) == identity.secret),
-        (LIST_FILE, lambda _: _read(data / (ID_FILE + PROPOSED)) == identity.id),
+        (LIST_FILE, lambda _: _text_in(data / (ID_FILE + PROPOSED)) == identity.id),
         (ID_FILE, lambda text: text == identity.id),  # last: with it and without a list no key is made
     ):
         proposed = data / (name + PROPOSED)
-        text = _read(proposed)
+        text = _text_in(proposed)
         if not text:
             continue
         with contextlib.suppress(FileNotFoundError):  # another role of this data folder does the same
@@ -400,12 +413,16 @@ def _settle(data: Path, identity: Identity) -> None:
 
 
 def _remember(data: Path, id_: str, *, home: bool) -> None:
-    """Which installation this host has joined; nothing where it is the home."""
+    """Which installation this host has joined; nothing where it is the home. It is needed only where topic
+    `installation` is gone, so that it can't be written is no reason not to run."""
     joined = data / JOINED
-    if home:
-        joined.unlink(missing_ok=True)
-    elif _id_in(joined) != id_:
-        _write(joined, id_.encode())
+    try:
+        if home:
+            joined.unlink(missing_ok=True)
+        elif _text_in(joined) != id_:
+            _write(joined, id_.encode())
+    except OSError as error:
+        log.warning("%s can't be written (%s): move it away", joined, error.strerror or error)
 
 
 def _known(data: Path) -> _Known | None:
@@ -413,44 +430,25 @@ def _known(data: Path) -> _Known | None:
     for path in (data / JOINED, data / ID_FILE):
         if not path.exists():
             continue
-        known = _Known(path, _id_in(path), int(path.stat().st_mtime * 1000))
+        known = _Known(path, _text_in(path), int(path.stat().st_mtime * 1000))
         if known.is_id or path.name == ID_FILE:
             return known
         log.warning("%s is damaged and made again", path)
     return None
 
 
-def _id_in(path: Path) -> str:
-    """Empty where the file is not there, or is empty."""
-    return _bytes_in(path).decode("utf-8", "replace")
-
-
-def _read(path: Path) -> str:
+def _text_in(path: Path) -> str:
+    """Empty where nothing can be read: no file is there, or something else is in its place."""
     try:
-        return _bytes_in(path).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{PREFIX}DATA",
-            f"{path} is damaged, and is left of a start that was cut short: move it away",
-        ) from None
-
-
-def _bytes_in(path: Path) -> bytes:
-    try:
-        return path.read_bytes().strip()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error.strerror or error}") from None
+        return path.read_bytes().strip().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, for this user only, and on the disk."""
-    try:
-        drafted(path, content).replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be written: {error.strerror or error}") from None
+    """Whole or not at all, for this user only, and on the disk. Raises OSError."""
+    drafted(path, content).replace(path)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -31,9 +31,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from app.errors import ConfigError
 from app.organisations import AbsentSecret, Unusable
-from app.settings import PREFIX
 
 log = logging.getLogger("reports.config")
 
@@ -72,7 +70,7 @@ class KeyFiles:
         self, data: Path, missing: Missing, held: Held | None = None, *, lenient: bool = False
     ) -> None:
         """`held`: what this process has read before; it is kept up to date. `lenient`: what is spoilt is left out, and
-        no error. Raises ConfigError."""
+        no error."""
         self.folder = data / FOLDER
         self.lenient = lenient
         self._missing = missing
@@ -174,7 +172,7 @@ def describe_absent(absent: Absent) -> str:
 
 
 def not_to_be_made(data: Path, absent: Absent) -> Absent:
-    """Of the absent key files those that the next start of a role won't make. Raises ConfigError."""
+    """Of the absent key files those that the next start of a role won't make."""
     if (data / JOINED).exists():
         return absent
     listed = _listed(data)
@@ -194,7 +192,13 @@ def _listed(data: Path) -> frozenset[str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None if (data / ID_FILE).exists() else frozenset()
     except OSError as error:
-        raise ConfigError(f"{PREFIX}DATA", f"{path} can't be read: {error.strerror or error}") from None
+        log.warning(
+            "%s can't be read (%s): no key file is made that reports.toml names already; move it away, and it is made "
+            "again",
+            path,
+            error.strerror or error,
+        )
+        return None
     if _is_damaged(text):
         log.warning("%s is damaged: no key file is made that reports.toml names already", path)
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import click
 import msgspec
@@ -12,15 +13,21 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from api.lag import judge
+from api.log_positions import LogPositions
 from app.errors import StateError
+from app.settings import Settings
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.identity import known_identity
 from cli.streams import Position, Streams
-from tables.kafka_clients import kafka_words
+from tables.conditions import worst
+from tables.missing_topics import kafka_trouble
 from tables.redis_client import redis_words
 
 EVERY_S = 1.0
+TRIES = 6
+"""New clients may need more than the half second of one try to find who has a record."""
 
 
 @click.command()
@@ -32,10 +39,12 @@ def command(*, follow: bool) -> int:
     try:
         with Streams(settings) as streams:
             asyncio.run(_show(streams, follow=follow))
+        click.echo(health(settings), nl=False)
     except KeyboardInterrupt:
         return 0
     except KafkaException as error:
-        raise StateError(f"the positions can't be read: {kafka_words(error, settings.kafka)}") from None
+        words = kafka_trouble(error, settings.kafka, settings.partitions)
+        raise StateError(f"the positions can't be read: {words}") from None
     except RedisError as error:
         raise StateError(f"the positions can't be read: {redis_words(error, settings.redis)}") from None
     return 0
@@ -53,6 +62,29 @@ async def _show(streams: Streams, *, follow: bool) -> None:
             now = await streams.all()
             live.update(table(now, before, EVERY_S), refresh=True)
             before = now
+
+
+def health(settings: Settings) -> str:
+    """Why reports are stale, and what is wrong with the workers, as `/ops/lag` and `/ops/workers` say it, in one line;
+    empty where nothing is. Raises KafkaException and RedisError."""
+    positions = LogPositions(settings.kafka, settings.redis, settings.partitions, settings.installation)
+    try:
+        ends, _ = positions.ends()
+        places = positions.places(ends)
+        conditions = positions.conditions()
+        behind = {key for key, place in places.items() if place.start < place.end}
+        for _ in range(TRIES):
+            oldest = positions.oldest_times(places)
+            if behind <= oldest.keys():
+                break
+        _, _, reason = judge(places, oldest, now_ms=int(time.time() * 1000))
+    finally:
+        positions.close()
+    known = worst(conditions)
+    said = [f"stale: {known.reason if known is not None else reason}"] if known or reason else []
+    if codes := sorted({one.code for one in conditions}):
+        said.append(f"conditions: {', '.join(codes)}")
+    return f"{'; '.join(said)}; see GET /ops/workers, or the page Operations\n" if said else ""
 
 
 def table(positions: list[Position], before: list[Position] | None = None, seconds: float = 1.0) -> Table:

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from app.errors import ConfigError, StateError, TryLater
+from app.errors import ConfigError, StateError, TryLater, of_file
 from cli import hangup
 from tables.broken import is_database_error
 
@@ -95,6 +95,10 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         return 130
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(str(of_file(error)), 3)
     except Exception as error:
         if not is_database_error(error):
             raise

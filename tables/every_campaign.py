@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ from app.topics import FACTS
 from tables.log_reader import LogReader, Stretch
 from tables.origin import topic_ids
 from tables.redis_names import runs_of_names
-from tables.views import Fence, ViewReader, topic_prefix
+from tables.views import Fence, ViewReader, counts_name, topic_prefix
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -43,7 +43,8 @@ class Counted(NamedTuple):
 async def counted_campaigns(redis: Redis, views: ViewReader, org: str) -> Counted:
     """Raises TryLater where it can't be said, since Redis is being filled again. May raise RedisError.
 
-    Not from the list alone: a key that Redis has lost is noticed some seconds later only.
+    Not from the list alone: a key that Redis has lost is noticed some seconds later only. So each partition's shares
+    are counted, too: it has said of how many campaigns there were some.
     """
     listed = await views.listed_campaigns(org)
     if listed is None:
@@ -51,13 +52,27 @@ async def counted_campaigns(redis: Redis, views: ViewReader, org: str) -> Counte
             RETRY_S, f"{NOT_KNOWN}, Redis is being filled: see that `reports aggregate` runs, and try again"
         )
     campaigns = listed.names
+    stored = cast("dict[bytes, bytes]", await redis.hgetall(counts_name(views.topic)))
+    said = {
+        partition.decode(): msgspec.json.decode(counts, type=dict[str, int]).get(org, 0)
+        for partition, counts in stored.items()
+    }
+    found = dict.fromkeys(said, 0)
     for kind in ("report:", "sections:"):
         async for names in runs_of_names(redis, topic_prefix(views.topic) + kind + "*"):
             async with redis.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.hmget(name, ("org", "campaign"))
+                    pipe.hmget(name, ("org", "campaign", *(f"f:{partition}" for partition in said)))
                 shares = await pipe.execute()
-            campaigns |= {name.decode() for owner, name in shares if owner == org.encode() and name}
+            for owner, name, *fences in shares:
+                if owner == org.encode() and name:
+                    campaigns.add(name.decode())
+                    for partition, fence in zip(said, fences, strict=True):
+                        found[partition] += kind == "report:" and fence is not None
+    if any(found[partition] < said[partition] for partition in said):
+        raise TryLater(
+            RETRY_S, f"{NOT_KNOWN}, Redis has lost some: see that `reports aggregate` runs, and try again"
+        )
     return Counted(campaigns, listed.positions)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Final
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from app.topics import DEAD, FACTS, INSTALLATION, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.kafka_clients import client_settings, kafka_words
 
+ASK_S: Final = 2.0
 WAY_OUT: Final = (
     "Every role makes what is missing when it starts, and a running normalize starts again for that: see that one "
     "runs, and what its log says"
@@ -27,6 +31,15 @@ def partitions_there(admin: AdminClient, timeout_s: float) -> dict[str, int]:
     return {
         name: len(topic.partitions) for name, topic in admin.list_topics(timeout=timeout_s).topics.items()
     }
+
+
+def kafka_trouble(error: KafkaException, kafka: str, partitions: int) -> str:
+    """What an error of Kafka means, for operators: which topics are not there, where that is why. Blocks."""
+    with contextlib.suppress(KafkaException):
+        there = partitions_there(AdminClient(client_settings(kafka, "reports-topics")), ASK_S)
+        if absent := missing(there, needed(partitions)):
+            return f"Kafka at {kafka}: {absent}. {WAY_OUT}"
+    return kafka_words(error, kafka)
 
 
 def missing(there: Mapping[str, int], wanted: Mapping[str, int]) -> str:

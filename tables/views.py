@@ -14,11 +14,15 @@ of topic `facts` and T Kafka's id of that topic, all of them under the installat
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
   "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day, `r:P` the fence as of which rows
-  of its sections moved last, `b:P` since when (Redis' clock, ms) what is published of them is older than that
-- `cr:v4:T:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
+  of its sections moved last, `b:P` since when (Redis' clock, ms) what is published of them is older than that; `n:P`
+  how many fields of the letters s, d, r, x the share has
+- `cr:v4:T:sections:<campaign key>` hash: `f:P`, `n:P` as above, `x:P:<section>` a packed
+  `tables.section_parts.SectionPart`
 - `cr:v4:T:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
 - `cr:v4:T:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v4:T:renames:<org>` counts
   how often that hash changed (`tables.campaign_list`)
+- `cr:v4:T:counts` hash: P → JSON, organisation → of how many campaigns the partition's last look that found all of its
+  numbers found them
 - channel `cr:tick`         "<campaign key>:<version>" whenever a view has changed
 
 Rules:
@@ -30,7 +34,8 @@ Rules:
    of other topics are never shown; the workers delete them.
 4. While a partition's position is missing or of another topic, or it hasn't looked at its numbers since something was
    lost, sums are incomplete, and a reader says so (`complete`).
-5. A part of a partition's share is written only where the rest of it stands: a share is whole or missing.
+5. A part of a partition's share is written only where the rest of it stands: a share is whole or missing. Where a field
+   of it is deleted nevertheless, looks at the number of fields find it.
 """
 
 from __future__ import annotations
@@ -95,6 +100,10 @@ def campaigns_name(topic: str, org: str) -> str:
 
 def names_name(topic: str, org: str) -> str:
     return topic_prefix(topic) + "names:" + org
+
+
+def counts_name(topic: str) -> str:
+    return topic_prefix(topic) + "counts"
 
 
 def renames_name(topic: str, org: str) -> str:

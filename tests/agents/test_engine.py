@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -21,6 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import engine
+from app.errors import of_file
+from app.settings import Settings
+
+
+def test_a_file_in_the_place_of_the_data_folder_is_named(tmp_path: Path) -> None:
+    """Faust showed a traceback."""
+    path = tmp_path / "faust"
+    path.write_text("x")
+    with pytest.raises(FileExistsError) as told:
+        engine.create_app("any", Settings(), topic="facts", instance_id="any-0", datadir=str(path))
+    assert str(of_file(told.value)).startswith(f"{path} can't be used: File exists")
 
 
 @pytest.mark.parametrize(

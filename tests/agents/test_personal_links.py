@@ -57,7 +57,11 @@ def test_the_parameter_to_strip_is_named(worker: Worker) -> None:
     worker.click("https://example.com/?page=1&u={}")
     said = worker.said()
     assert said is not None
-    assert 'acme/spring: for later mailings add "u" to strip_query of its source' in said
+    assert (
+        'acme/spring: for later mailings add "u" to strip_query of the source that its events come from'
+        in said
+    )
+    assert "[orgs.acme.sources.NAME]" in said and 'esp = "generic": where there is none, add it' in said
     assert all(one.reason is None for one in worker.conditions.current())  # reports are right
 
 

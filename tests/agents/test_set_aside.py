@@ -265,16 +265,16 @@ async def test_a_full_disk_stops_all_and_no_database_is_blamed(
         def full(*_: object) -> None:
             raise Exception("IO error: No space left on device: While appending to file: 000004.log")
 
-        free = 0
+        free, total = 0, 1 << 20
         monkeypatch.setattr(worker.aggregator.databases[1], "apply", full)
         monkeypatch.setattr(
-            "agents.set_aside.shutil.disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=free)
+            "agents.set_aside.shutil.disk_usage", lambda _: SimpleNamespace(total=total, free=free)
         )
         worker.aggregator.aside._clock = lambda: 1e9  # long after any pause
         await worker.settle()
         (said,) = worker.aggregator.conditions.current()
         assert said.code == DISK_FULL
-        assert "remove none" in said.message
+        assert "remove none" in said.message and "room for 1 MiB" in said.message
         assert said.reason is not None
         assert worker.aggregator.positions == {}
         assert worker.held == {0, 1}

@@ -37,6 +37,11 @@ asyncio.run(main())
     [
         ("TimeoutError('not now')", EXIT_CRASHED, "TimeoutError: not now"),
         ("StateError('restore it')", EXIT_STATE, "reports: restore it\n"),
+        (
+            "IsADirectoryError(21, 'Is a directory', 'a/b.json')",
+            EXIT_STATE,
+            "reports: a/b.json can't be used: Is a",
+        ),
     ],
 )
 def test_an_error_is_the_end(start: str, error: str, status: int, words: str) -> None:

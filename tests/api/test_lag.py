@@ -256,6 +256,34 @@ def test_redis_away(settings: Settings) -> None:
     positions.close()
 
 
+def test_what_was_known_last_is_said_with_its_time(
+    monitor: LagMonitor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of before stood under a fresh time."""
+    before = measure(monitor)
+    assert before.known_at_ms == before.at_ms
+    monkeypatch.setattr(monitor, "_report", before)
+
+    def gone(*_: object) -> None:
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(LogPositions, "places", gone)
+    after = monitor.measure()
+    assert after.at_ms > before.at_ms and after.known_at_ms == before.at_ms
+    assert after.partitions == before.partitions
+
+
+def test_both_are_named_where_both_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.log_positions.ASK_S", 0.5)
+    positions = LogPositions("127.0.0.1:9", "redis://127.0.0.1:8/0", FACT_PARTITIONS)
+    report = LagMonitor(positions, Metrics(), Background()).measure()
+    assert report.trouble is not None
+    assert "Kafka at 127.0.0.1:9" in report.trouble and "127.0.0.1:8" in report.trouble
+    assert report.reason == "Kafka can't be asked, nor can Redis"
+    assert report.known_at_ms is None
+    positions.close()
+
+
 def test_kafka_away(redis_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.log_positions.ASK_S", 0.5)
     positions = LogPositions("127.0.0.1:9", redis_db, FACT_PARTITIONS)

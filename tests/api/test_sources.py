@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -122,6 +123,21 @@ async def test_counts_of_several_processes_and_after_a_restart(api: Api, redis_d
     assert row["counts"] == {"accepted": 10, "refused": {"try_later": 2}}
     (seen,) = await api.context.arrivals.seen(api.context.redis, [("acme", "news")])
     assert seen.last_ms == int(now_s * 1000), "an older arrival doesn't take the place of a later one"
+
+
+async def test_since_when_none_has_come_is_told(api: Api) -> None:
+    """After Redis was emptied the page waited for the first event of sources that had sent thousands."""
+
+    async def since() -> str:
+        found = (await api.get("/api/v1/sources", "acme-all")).json()
+        assert found["sources"][0]["last_event_at"] is None
+        return str(found["counted_since"])
+
+    first = await since()
+    assert await since() == first
+    await api.context.redis.flushall()
+    await asyncio.sleep(0.002)
+    assert await since() > first
 
 
 async def test_a_source_that_has_fallen_silent(api: Api) -> None:

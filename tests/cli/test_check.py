@@ -54,7 +54,7 @@ def test_a_key_file_that_no_start_makes_again_is_told(tmp_path: Path) -> None:
 
     assert not warned()  # the first start makes it
     data.mkdir()
-    (data / ID_FILE).write_text("0123\n")
+    (data / ID_FILE).write_text(f"{'0' * 16}\n")
     (data / "secret").write_text("x" * 40)
     (data / LIST_FILE).write_text("")
     assert not warned()
@@ -114,6 +114,26 @@ def test_what_refuses_every_role_is_told_where_kafka_answers(kafka: str, tmp_pat
     (here / "secret").unlink()
     (line,) = check(right)[0]
     assert "this host has no secret" in line
+
+
+def test_an_id_that_is_damaged_stops_every_role_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / ID_FILE
+    (tmp_path / "secret").write_text("x" * 40)
+    (tmp_path / "secret.new").write_bytes(b"\xff\xfe")
+    for make in (lambda: path.write_text("01234"), path.mkdir):
+        make()
+        (line,) = check(environment(tmp_path))[0]
+        assert line.startswith(f"no role of this host will start: {path} is damaged")
+        path.unlink() if path.is_file() else path.rmdir()
+    path.write_text("0" * 16)
+    assert check(environment(tmp_path))[0] == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    assert check(environment(tmp_path))[0] == [
+        f"{tmp_path / 'run'} is no folder: move it away, it is made again"
+    ]
 
 
 def test_several_wrong_things_are_several_lines(tmp_path: Path) -> None:

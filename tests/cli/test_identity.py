@@ -15,12 +15,12 @@ from confluent_kafka.admin import AdminClient
 
 from app import facts as f
 from app import keys
-from app.errors import ConfigError, StateError, TryLater
+from app.errors import StateError, TryLater, of_file
 from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli import identity
-from cli.identity import Identified, identify
+from cli.identity import Identified, damaged_id, identify
 from cli.keys import Missing
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
@@ -379,10 +379,12 @@ def test_a_folder_that_says_a_foreign_id_is_told_and_the_advice_helps(host: Call
             told = refused(settings)
             assert f"{path} says that this folder is of installation {FOREIGN}; the cluster's" in told
             assert f"is {first.identity.id}, made 20" in told
-    assert "move it away" in told
+    assert f"move {path} away" in told
     (b.data / "installation.joined").rename(b.data / "moved away")
     assert not identify(b).home
-    assert f"write {first.identity.id} into that file" in told
+    assert (
+        f"{path} away and, if this host made the installation, write {first.identity.id} into a new" in told
+    )
     (a.data / "installation").write_text(first.identity.id)
     assert identify(a).home
     log = InstallationLog(a.kafka).read()
@@ -432,7 +434,8 @@ GARBAGE = (b"", b"\xff\xfe{garbage", b"\x00" * 40, b"deadbeef")
 def test_no_damaged_file_gives_more_than_a_line_that_names_it(
     host: Callable[..., Settings], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever it is; and where it says of whose the folder is, the line says what to write."""
+    """Whichever it is; and where it says of whose the folder is, the line says what to write. Only that one stops
+    anything."""
     a, b = host("a", OURS), host("b", OURS)
     first = identify(a)
     identify(b)
@@ -443,23 +446,49 @@ def test_no_damaged_file_gives_more_than_a_line_that_names_it(
     ):  # fmt: skip
         path = settings.data / name
         kept = path.read_bytes() if path.exists() else None
-        for garbage in GARBAGE:
-            path.write_bytes(garbage)
+        for garbage in (*GARBAGE, None):
+            if garbage is None:
+                path.unlink(missing_ok=True)
+                path.mkdir()
+            else:
+                path.write_bytes(garbage)
             caplog.clear()
-            try:
+            assert (name == "installation") == (damaged_id(settings.data) is not None)
+            if name == "installation":
+                told = refused(settings)
+                assert f"move {path} away" in told and first.identity.id in told
+            else:
                 identify(settings)
-                assert name != "installation"
-                told = caplog.text
-            except (StateError, ConfigError) as error:
-                told = str(error)
-                assert str(path) in told and ("move it away" in told or first.identity.id in told)
             if name == "installation.joined":
-                assert f"{path} is damaged and made again" in told
-                assert path.read_text().strip() == first.identity.id
+                assert f"{path} is damaged and made again" in caplog.text
+                if garbage is None:
+                    assert f"{path} can't be written (Is a directory): move it away" in caplog.text
+                else:
+                    assert path.read_text().strip() == first.identity.id
+            if path.is_dir():
+                path.rmdir()
             path.unlink(missing_ok=True) if kept is None else path.write_bytes(kept)
         assert identify(settings).identity == first.identity
     assert identify(a).home and not identify(b).home
     assert records(a) == count
+
+
+@pytest.mark.parametrize("name", ["secret.new", "installation.new", "keys.made.new"])
+def test_what_a_start_left_damaged_is_made_again_or_named(host: Callable[..., Settings], name: str) -> None:
+    for host_name, garbage in (("a", b"\xff\xfe{garbage"), ("b", None)):
+        delete_topics(host(host_name).kafka)
+        path = host(host_name).data / name
+        if garbage is None:
+            path.mkdir(parents=True)
+            with pytest.raises(OSError, match="Is a directory") as told:
+                identify(host(host_name))
+            assert f"{path} can't be used: Is a directory" in str(of_file(told.value))
+            path.rename(path.with_name("moved away"))
+        else:
+            path.parent.mkdir()
+            path.write_bytes(garbage)
+        assert identify(host(host_name)).home
+        assert set(files(host(host_name))) == {"secret", "installation", "keys.made"}
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -474,6 +503,6 @@ def test_a_damaged_id_where_the_topic_is_gone_too_makes_no_installation(
     path = a.data / "installation"
     path.write_bytes(garbage)
     told = refused(a)
-    assert f"{path} is damaged" in told and "copy of it from a backup" in told
+    assert f"{path} is damaged" in told and "copy of the file from a backup" in told
     path.write_text(first.identity.id)
     assert identify(a).identity.id == first.identity.id

@@ -172,6 +172,21 @@ def test_a_spoilt_list_is_begun_again_and_no_key_is_made_a_second_time(
     assert "is damaged" not in caplog.text
 
 
+def test_a_folder_in_the_place_of_the_list_stops_no_start_and_no_key_is_made_a_second_time(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.start(*NAMES)
+    path = host.data / LIST_FILE
+    path.unlink()
+    path.mkdir()
+    (host.data / "keys" / "dashboard").unlink()
+    assert set(host.start(*NAMES)) == {*NAMES} - {"dashboard"}
+    assert f"{path} can't be read (Is a directory)" in caplog.text and "move it away" in caplog.text
+    path.rmdir()
+    assert set(host.start(*NAMES)) == {*NAMES} - {"dashboard"}
+    assert sorted(path.read_text().split()) == sorted(NAMES)
+
+
 class Lives(RuleBasedStateMachine):
     """Whatever is lost and however the file is edited: a name never stands for two keys."""
 

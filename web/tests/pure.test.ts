@@ -2,14 +2,16 @@ import { afterEach, expect, test, vi } from "vitest";
 import { byDay } from "../src/charts/by-day";
 import { lettersOf } from "../src/charts/countries";
 import { paths } from "../src/charts/sparkline";
-import { duration, percent } from "../src/format";
+import { duration, moment, percent } from "../src/format";
 import type { Worker } from "../src/api/operations";
 import { merged } from "../src/live/report";
 import { pauseMs } from "../src/live/stream";
 import { fileName } from "../src/parts/paper-buttons";
 import { told } from "../src/pages/operations/conditions";
 import { webAddress } from "../src/parts/text";
-import type { Report } from "../src/api/types";
+import { arePersonal } from "../src/pages/report/personal";
+import { noticeWords } from "../src/parts/status";
+import type { Links, Report } from "../src/api/types";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -19,6 +21,20 @@ test("only addresses of the web become links", () => {
   for (const other of ["javascript:alert(1)", " java\nscript:alert(1)", "data:text/html,x", "/campaigns", "//x.example", "", "mailto:a@b"]) {
     expect(webAddress(other)).toBeNull();
   }
+});
+
+test("links are personal where nearly all of the first ones have one clicker", () => {
+  const links = (own: number, shared: number, other: number) => ({
+    rows: Array.from({ length: own + shared }, (_, at) => ({ unique_clicks: at < own ? 1 : 9 })), other: { links: other },
+  }) as unknown as Links;
+  expect(arePersonal(links(290, 10, 5000))).toBe(true);
+  expect(arePersonal(links(250, 50, 5000))).toBe(false);
+  expect(arePersonal(links(300, 0, 0))).toBe(false);
+});
+
+test("notices tell times as the page does, and no partitions", () => {
+  expect(noticeWords("events from before 2026-11-30T15:50:19.919Z may be missing (partitions 0, 2): so", "Europe/Berlin"))
+    .toBe(`events from before ${moment("2026-11-30T15:50:19.919Z", "Europe/Berlin")} may be missing: so`);
 });
 
 test("hours become days of their own local date, on days of 23 and 25 hours too", () => {

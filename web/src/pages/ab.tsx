@@ -67,7 +67,7 @@ export function AbPage({ campaign }: { campaign: string }) {
       </CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={count} timezone={session.value?.timezone ?? "UTC"} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={session.value?.timezone ?? "UTC"} />}
-      {report && <Notices of={report} />}
+      {report && <Notices of={report} timezone={session.value?.timezone ?? "UTC"} />}
       {failure && <Notice>{failure}</Notice>}
       {report?.variants && report.variants.rows.length === 0
         ? <Empty title="This campaign has no variants"><p>Variants come with the events: a source's <code>variant_prefix</code> names them.</p></Empty>

@@ -55,12 +55,12 @@ function SourceList() {
       {error && <Notice>{error} The lights are those of before; trying again…</Notice>}
       {!answer.known && <Notice>What came in can't be told at the moment. Webhooks are taken all the same.</Notice>}
       {answer.sources.length === 0 && <Empty title="No source yet"><p>Sources stand in <code>reports.toml</code>.</p></Empty>}
-      {answer.sources.map((source) => <SourceCard key={source.source} source={source} known={answer.known} />)}
+      {answer.sources.map((source) => <SourceCard key={source.source} source={source} known={answer.known} since={answer.counted_since} />)}
     </>
   );
 }
 
-function SourceCard({ source, known }: { source: Source; known: boolean }) {
+function SourceCard({ source, known, since }: { source: Source; known: boolean; since: string | null }) {
   const esp = Object.hasOwn(ESPS, source.esp) ? ESPS[source.esp] : undefined;
   const zone = session.value?.timezone ?? "UTC";
   const byKey = source.verification.includes("api_key");
@@ -86,7 +86,8 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
       )}
       {source.counts && (
         <p class="quiet small counts">
-          <span>{number(source.counts.accepted)} accepted</span>
+          <span>{source.counts.accepted === 0 && since !== null
+            ? `none accepted since ${moment(since, zone)}` : `${number(source.counts.accepted)} accepted`}</span>
           {source.last_event_at && <span>last one <time dateTime={source.last_event_at}>{moment(source.last_event_at, zone, true)}</time></span>}
           {Object.entries(source.counts.refused).map(([code, times]) => (
             <span key={code} class="error">{number(times)} refused: {REFUSED[code] ?? code}</span>
@@ -100,7 +101,7 @@ function SourceCard({ source, known }: { source: Source; known: boolean }) {
 function Light({ source, known }: { source: Source; known: boolean }) {
   const [kind, words] = source.key_missing ? ["offline", "Key missing or wrong"]
     : !known ? ["", "Not known"]
-    : source.last_event_at === null ? ["", "Waiting for the first event"]
+    : source.last_event_at === null ? ["", "Waiting for an event"]
       : source.silent ? ["connecting", "Silent"] : ["live", "Events come in"];
   return <span role="status" class={`light ${kind}`}><i class="dot" aria-hidden="true" />{words}</span>;
 }

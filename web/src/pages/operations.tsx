@@ -62,15 +62,16 @@ function Watching() {
   const zone = session.value?.timezone ?? "UTC";
   if (error?.status === 403) return <Failed message={error.message} />;
   if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading how it goes" />;
-  // One that is set aside has a worker, and its condition says how it goes on.
-  const aside = new Set((lag.workers ?? []).flatMap((worker) =>
-    worker.conditions.filter((one) => one.code === "partition_set_aside").map((one) => one.partition)));
-  const away = (lag.away ?? []).filter((partition) => !aside.has(partition));
+  // One that is set aside has a worker, and its condition says how it goes on; so does that of a full disk.
+  const said = (lag.workers ?? []).flatMap((worker) => worker.conditions);
+  const aside = new Set(said.filter((one) => one.code === "partition_set_aside").map((one) => one.partition));
+  const full = said.some((one) => one.code === "disk_full");
+  const away = full ? [] : (lag.away ?? []).filter((partition) => !aside.has(partition));
   return (
     <>
       <p class="status">
         <span role="status" class={`light ${state}`}><i class="dot" aria-hidden="true" />{WORDS[state]}</span>
-        <span>As of <time dateTime={lag.at}>{moment(lag.at, zone, true)}</time></span>
+        <span>As of <time dateTime={lag.known_at ?? lag.at}>{moment(lag.known_at ?? lag.at, zone, true)}</time></span>
         <span>Times in {zone}</span>
       </p>
       {state !== "live" && state !== "connecting" && (
@@ -84,7 +85,7 @@ function Watching() {
           the moment. What comes in for {away.length === 1 ? "it" : "them"} is not lost, and is counted when a worker has taken
           {away.length === 1 ? " it" : " them"} over.</Notice>
       )}
-      <Figures lag={lag} />
+      <Figures lag={lag} zone={zone} />
       <Partitions lag={lag} zone={zone} />
       <Workers workers={lag.workers} zone={zone} />
       <DeadLetters known={lag.dead_letters} zone={zone} />
@@ -96,13 +97,15 @@ function rate(value: number | null | undefined): string {
   return value === null || value === undefined ? number(null) : `${number(Math.round(value * 10) / 10)}/s`;
 }
 
-function Figures({ lag }: { lag: Lag }) {
+function Figures({ lag, zone }: { lag: Lag; zone: string }) {
   const { delay, rates } = lag;
   const known = (ms: number | null) => (ms === null ? number(null) : duration(ms));
   return (
     <section class="summary" aria-label="At a glance">
       <dl class="tiles">
-        <Figure label="Behind by" value={duration(lag.lag_ms)} note={`${number(lag.lag.webhooks ?? null)} webhooks, ${number(lag.lag.facts ?? null)} records of facts pending`} />
+        {lag.known_at === lag.at
+          ? <Figure label="Behind by" value={known(lag.lag_ms)} note={`${number(lag.lag.webhooks ?? null)} webhooks, ${number(lag.lag.facts ?? null)} records of facts pending`} />
+          : <Figure label="Behind by" value={number(null)} note={lag.known_at === null ? "not measured yet" : `last known at ${moment(lag.known_at, zone, true)}`} />}
         <Figure label="From webhook to number" value={known(delay.p50_ms)} note={`99 of 100 within ${known(delay.p99_ms)}`} />
         <Figure label="Webhooks" value={rate(rates.webhooks_in)} note={`${rate(rates.webhooks_out)} parsed`} />
         <Figure label="Facts" value={rate(rates.facts_in)} note={`${rate(rates.facts_out)} counted`} />

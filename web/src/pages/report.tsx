@@ -34,7 +34,7 @@ export function ReportPage({ campaign }: { campaign: string }) {
       <CampaignHead campaign={campaign} name={report?.name} subject={report?.subject} page="">{report && <PaperButtons campaign={campaign} />}{may("write") && <Share campaign={campaign} zone={timezone} />}<CountSwitch /></CampaignHead>
       {report && <PaperFacts organisation={session.value?.name ?? ""} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
-      {report && <Notices of={report} />}
+      {report && <Notices of={report} timezone={timezone} />}
       {report ? <Sections campaign={campaign} report={report} timezone={timezone} home={home} />
         : error?.status === 404
           ? <Empty title="There is no campaign of this name"><p>It appears here by itself when its first event is counted.</p></Empty>

@@ -80,7 +80,7 @@ function Shown({ about }: { about: SharedReport }) {
       </div>
       {report && <PaperFacts organisation={about.organisation} counted={report.count} timezone={timezone} asOf={report.as_of} />}
       {report && <Status state={state} report={report} timezone={timezone} />}
-      {report && <Notices of={report} />}
+      {report && <Notices of={report} timezone={timezone} />}
       {report ? <Sections campaign={about.campaign} report={report} timezone={timezone} home={home} />
         : error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading the report" />}
     </>

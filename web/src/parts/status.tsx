@@ -7,6 +7,8 @@ import type { State } from "../live/stream";
 import { Notice } from "./states";
 import { Text } from "./text";
 
+const SHOWN = 3;
+
 export const WORDS: Record<State, string> = {
   connecting: "Connecting…",
   live: "Live",
@@ -26,24 +28,35 @@ export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"
 }
 
 /** What holds for the campaign's numbers for good: a part of the event log or of the webhooks was lost. */
-export function Notices({ of }: { of: Pick<Report, "notices"> }) {
-  const [first, ...more] = of.notices;
-  if (!first) return null;
+export function Notices({ of, timezone }: { of: Pick<Report, "notices">; timezone: string }) {
+  if (of.notices.length === 0) return null;
+  const list = (notices: Report["notices"]) => (
+    <ul>
+      {notices.map((notice) => (
+        <li key={`${notice.code}/${notice.at}/${notice.partition}`}><Text cut={false}>{noticeWords(notice.message, timezone)}</Text>.</li>
+      ))}
+    </ul>
+  );
+  const more = of.notices.slice(SHOWN);
   return (
     <div class="notice info" role="status">
-      Note: <Text cut={false}>{first.message}</Text>.
+      {of.notices.length === 1 ? "Note:" : "Notes:"}
+      {list(of.notices.slice(0, SHOWN))}
       {more.length > 0 && (
         <details>
           <summary>{more.length === 1 ? "1 more note" : `${more.length} more notes`}</summary>
-          <ul>
-            {more.map((notice) => (
-              <li key={`${notice.code}/${notice.at}/${notice.partition}`}><Text cut={false}>{notice.message}</Text>.</li>
-            ))}
-          </ul>
+          {list(more)}
         </details>
       )}
     </div>
   );
+}
+
+/** Its times as the page tells them, and without the partitions, which are for operators. */
+export function noticeWords(message: string, timezone: string): string {
+  return message
+    .replace(/ \(partitions? [\d, ]+\)/g, "")
+    .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (time) => moment(time, timezone));
 }
 
 export function Status({ state, report, timezone, error = null }: {

@@ -12,6 +12,7 @@ export function Partitions({ lag, zone }: { lag: Lag; zone: string }) {
   return (
     <section class="card" aria-label="Partitions">
       <h2>Partitions</h2>
+      {lag.known_at !== null && lag.known_at !== lag.at && <p class="quiet">Last known at {moment(lag.known_at, zone, true)}.</p>}
       {lag.partitions.length === 0 ? <Empty title="Not measured yet" /> : (
         <Table label="Partitions" rows={lag.partitions} keyOf={nameOf} shown={40} columns={[
           { title: "Topic", cell: (row) => row.topic },

@@ -5,10 +5,11 @@ import { clicksOf, isLink, useListTo } from "../../lists/to";
 import { Who } from "../../lists/who";
 import { useShared } from "../../live/path";
 import { moment, number, percent } from "../../format";
-import { Empty } from "../../parts/states";
+import { Empty, Notice } from "../../parts/states";
 import { useEvery, useStill } from "../../parts/still";
 import { OutLink } from "../../parts/text";
 import { Figure } from "../../parts/tiles";
+import { arePersonal } from "./personal";
 
 const SHOWN = 10;
 const CLICKERS = 10;
@@ -27,6 +28,10 @@ export function LinksCard({ campaign, links, count, timezone }: { campaign: stri
   return (
     <section class="card" aria-label="Links">
       <h2>Links</h2>
+      {arePersonal(links) && (
+        <Notice kind="info">Nearly every recipient has a link of their own, so links can't be compared here. Whoever runs this
+          installation can change that for later mailings.</Notice>
+      )}
       {links.rows.length === 0 && <Empty title="No clicks yet" />}
       {list}
       {links.rows.length > SHOWN && !all && <p class="paper-only quiet small">{number(SHOWN)} of {number(links.rows.length)}</p>}
