@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from redis.exceptions import RedisError
 
+from app.installation import Gap, History
 from tables.installation import InstallationLog
 from tables.view_writer import ViewWriter
 
@@ -49,6 +50,13 @@ class Generations:
     def is_passed(self, partition: int, generation: int) -> bool:
         """Whether a database of this generation needs a new one."""
         return self._known.get(partition, 0) > generation or partition in self._ahead
+
+    def record(self, partition: int, gaps: Sequence[Gap]) -> History:
+        """Accepted gaps that a database knows, and topic `installation` doesn't: it was made again since, and what the
+        log lacks of what was counted would be known to nobody else. Gives what is recorded of the partition then."""
+        log.warning("partition %d: gaps that topic installation doesn't know are recorded again", partition)
+        self._installation.append_together(gaps)
+        return self._installation.histories([partition])[partition]
 
     def take(
         self, partition: int, above: int = 0, *, crossed: tuple[int, ...] = (), answers: str = ""

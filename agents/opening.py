@@ -67,6 +67,8 @@ def open_database(
 
     database = opened(expected)
     try:
+        if unrecorded := database.unrecorded_gaps(where.history):
+            where = where._replace(history=generations.record(partition, unrecorded))
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
         if asked and request.from_log and not _is_due(request, partition, where):

@@ -348,13 +348,7 @@ class Publisher:
             part.look = None
             self._set_aside(part.number, error)
             return 0
-        looked = await self._writer.look(
-            part.number,
-            published,
-            campaigns or (),
-            part.channel,
-            partitions=part.database.meta.partitions,
-        )
+        looked = await self._writer.look(part.number, published, campaigns or (), part.channel)
         if part.closed or part.look is not look:
             return 0
         if looked is None:

@@ -182,7 +182,7 @@ class SetAside:
                 f"{every}, which says what is lost"
             )
         if isinstance(error, UnfitDatabase):
-            return f"{error}{removal(partition, lacks)}"
+            return f"{error}{removal(partition, lacks, how='move the folder away')}"
         if isinstance(error, ReportsError):
             return str(error)
         if said := way_out(path, partition, error, lacks=lacks):

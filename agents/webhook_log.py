@@ -6,8 +6,8 @@ not read yet would be gone without a word. So:
   topic `installation`: a topic that was recreated begins anew, whatever the positions of the old one are.
 - Where `installation` was made again it doesn't say which `webhooks` was read. What Redis kept and Kafka's commits say
   it; where neither does it can't be known whether anything is lost, and that is said. Then the id is recorded.
-- Redis may have been restored from an older file: where topic `facts` has grown since, what Redis says of a topic that
-  is gone isn't gone by.
+- Redis may have been restored from an older file: where facts were stored since, what it says of a topic that is gone
+  isn't gone by.
 - A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
@@ -30,18 +30,22 @@ from redis.exceptions import RedisError
 
 from agents.log_checks import LogEnds, LogInspector
 from app.errors import StateError, TryLater
+from app.facts import FactsRecord, decode_record
 from app.installation import Installation, LostWebhooks, Topics, again_words
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Conditions
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
+from tables.log_reader import LogReader, Stretch
 from tables.webhook_positions import (
+    FACTS_FIELD,
     WEBHOOK_POSITIONS,
+    Fields,
     Known,
     ends_of,
+    facts_ends_of,
     facts_field,
-    is_older,
     position_fields,
     positions_of,
     read_before,
@@ -277,24 +281,43 @@ class WebhookLog:
         if not self._kept_at:
             return
         fields = position_fields(self._topic, self._kept_at)
+        told: Fields = {}
         with contextlib.suppress(TryLater, TimeoutError):
             async with asyncio.timeout(MARK_S):
-                fields |= facts_field(await self._inspect(self._facts))
+                told = await self._inspect(self._facts)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await self._redis.hset(WEBHOOK_POSITIONS, mapping=fields)
+            async with self._redis.pipeline() as pipe:
+                if not told:
+                    pipe.hdel(WEBHOOK_POSITIONS, FACTS_FIELD)
+                pipe.hset(WEBHOOK_POSITIONS, mapping=fields | told)
+                await pipe.execute()
 
     # What Kafka says; these block
 
-    def _facts(self) -> Known:
-        """How many records topic `facts` ever had."""
+    def _facts(self) -> Fields:
+        """How far topic `facts` goes."""
         ends = self._inspector.ends(FACTS, range(self._partitions))
-        return Known(self._inspector.topic_id(FACTS), sum(one.end for one in ends.values()))
+        return facts_field(self._inspector.topic_id(FACTS), {p: one.end for p, one in ends.items()})
+
+    def _is_older(self, kept: Mapping[bytes, bytes]) -> bool:
+        """Whether facts were stored since positions were told last: then Redis was restored from an older file. Names
+        and erasures, which stand in topic `facts` as well, say nothing."""
+        told = facts_ends_of(kept, self._inspector.topic_id(FACTS))
+        if told is None:
+            return False
+        with LogReader(self._kafka) as reader:
+            whole = reader.whole(FACTS, self._partitions)
+            behind = {p: Stretch(max(one.begin, told.get(p, one.end)), one.end) for p, one in whole.items()}
+            for message in reader.read(FACTS, behind):
+                with contextlib.suppress(msgspec.MsgspecError):
+                    if isinstance(decode_record(message.value() or b""), FactsRecord):
+                        return True
+        return False
 
     def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, int]:
         """Partition → where to begin, once what is lost before that is written down."""
         try:
             topic = self._inspector.topic_id(WEBHOOKS)
-            facts = self._facts()
             installation = self._installation.read()
             recorded = installation.topics.ids if installation is not None and installation.topics else {}
             # Who finds it first says it of all: the others find the topic's id.
@@ -302,6 +325,7 @@ class WebhookLog:
             looked_at = set(range(WEBHOOKS_PARTITIONS)) if first else set(new)
             committed = self._committed(looked_at)
             ends = self._ends(looked_at, committed)
+            is_older = first and self._is_older(kept or {})
         except StateError as error:
             raise TryLater(1, str(error)) from error
         if kept is None and (first or any(ends[p].start > 0 for p in looked_at - committed.keys())):
@@ -310,7 +334,7 @@ class WebhookLog:
             )
         self._topic = topic
         kept = kept or {}
-        if first and is_older(kept, facts):
+        if is_older:
             log.warning(
                 "what Redis says of topic %s is older than the last facts: it isn't gone by", WEBHOOKS
             )

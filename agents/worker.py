@@ -7,6 +7,7 @@ lost event. So every error in an agent or a task ends the process, and its paren
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -52,7 +53,7 @@ def crash_on_error() -> Iterator[None]:
     except ReportsError as error:
         stop_with(error)
     except BaseException as error:  # noqa: BLE001  # whatever it is, going on would lose records
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and error.filename is not None and error.errno != errno.ENOENT:
             stop_with(of_file(error))
         traceback.print_exc()
         sys.stderr.flush()

@@ -17,6 +17,8 @@ Rules: `str()` of each is one line for a person. None of them carries a secret, 
 
 from __future__ import annotations
 
+import errno
+
 
 class ReportsError(Exception):
     """The root; never raised itself."""
@@ -76,11 +78,16 @@ class UnfitDatabase(StateError):
 
 def of_file(error: OSError) -> StateError:
     """What a file or folder that can't be read or written means, where nothing is said of it in particular."""
-    path = error.filename2 or error.filename
-    return StateError(
-        f"{path} can't be used: {error.strerror or error}. Where something else stands in its place, move that away; "
-        "else give this user the right to it"
-    )
+    said = f"{error.filename2 or error.filename} can't be used: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StateError(f"{said}. Give this user the right to it")
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return StateError(
+            f"{said}. Something else stands in its place, or in that of a folder above: move it away"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StateError(f"{said}. Make room on that disk")
+    return StateError(said)
 
 
 class LogGap(StateError):

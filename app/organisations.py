@@ -130,7 +130,10 @@ class Organisations(msgspec.Struct, frozen=True):
         return any(key.absent for key in self._keys())
 
     def takes_nothing(self) -> bool:
-        """Whether there are sources, and each lacks the absent secret that would let its events in."""
+        """Whether there are sources, and each lacks the absent secret that would let its events in, as do the API keys,
+        by which an organisation's own events come."""
+        if any("write" in key.scopes and not key.absent for key in self._keys()):
+            return False
         sources = list(self._sources())
         return bool(sources) and not any(map(self._can_take, sources))
 
@@ -139,8 +142,7 @@ class Organisations(msgspec.Struct, frozen=True):
             return False
         if source.esp != "generic" or source.secrets or source.basic or source.bearer or source.insecure:
             return True
-        keys = [key for key in self.by_id[source.org].keys if "write" in key.scopes]
-        return not keys or not all(key.absent for key in keys)
+        return not any("write" in key.scopes for key in self.by_id[source.org].keys)
 
     def waiting(self) -> list[str]:
         """The sources and API keys that can't be used without absent secrets, by their places in the file."""

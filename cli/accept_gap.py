@@ -86,6 +86,8 @@ def command(
     if not wanted:
         raise StateError("no worker waits at a gap of any partition: nothing to accept")
     gaps = gaps_of(settings, {partition: seen[partition] for partition in wanted})
+    if not gaps:
+        raise StateError("nothing to accept")
     for gap in gaps:
         click.echo(loss_of(gap))
     counted = [gap for gap in gaps if gap.counted]
@@ -191,7 +193,7 @@ def was_counted(stood: GapSeen, published: Fence | None, history: History) -> bo
 
 
 def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
-    """What there is to accept. Raises StateError where there is nothing, TryLater where Kafka doesn't answer."""
+    """What there is to accept; says where there is nothing. Raises TryLater where Kafka doesn't answer."""
     inspector = LogInspector(settings.kafka)
     topic = inspector.topic_id(FACTS)
     ends = inspector.ends(FACTS, seen)
@@ -202,10 +204,11 @@ def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
     for partition, stood in seen.items():
         to = continues_at(stood, topic, ends[partition])
         if to is None:
-            raise StateError(
+            click.echo(
                 f"the log of partition {partition} is whole again behind offset {stood.position}: the worker goes on "
                 "by itself within a minute"
             )
+            continue
         gaps.append(
             Gap(
                 partition=partition,
@@ -278,8 +281,11 @@ def _afterwards(settings: Settings, gaps: Sequence[Gap]) -> str:
     try:
         with LogReader(settings.kafka) as reader:
             firsts = reader.first_ms(WEBHOOKS, reader.whole(WEBHOOKS, WEBHOOKS_PARTITIONS))
-    except StateError:
-        return f"Nothing is left from which it could be counted again: topic {WEBHOOKS} can't be read."
+    except StateError as error:
+        return (
+            f"Whether topic {WEBHOOKS} still has something of that time can't be told now ({error}): where it has, "
+            "`reports renormalize --from TIME` counts it afterwards."
+        )
     if not firsts:
         return f"Nothing is left from which it could be counted again: topic {WEBHOOKS} is empty."
     oldest_ms = min(firsts.values())

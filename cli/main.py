@@ -98,7 +98,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        return _complain(str(of_file(error)), 3)
+        return _refuse(arguments, str(of_file(error)), 3)
     except Exception as error:
         if not is_database_error(error):
             raise

@@ -34,6 +34,8 @@ class Owned(NamedTuple):
     def shortage(self, partition: int, fence: Fence) -> str:
         """Why a database that is at `fence` doesn't have all that reports show, for operators; empty: it has."""
         published, is_aside = self.published.get(partition), partition in self.aside
+        if published is None and is_aside:
+            return f"partition {partition} is set aside, and Redis doesn't say how far its numbers went"
         # Of another topic: one that counts has just gone over to it.
         if published is None or (fence.topic != published.topic and not is_aside):
             return ""
@@ -47,8 +49,8 @@ class Owned(NamedTuple):
         return [
             f"no worker has the database of partition {partition}"
             + (", which is set aside" * (partition in self.aside))
-            for partition, published in sorted(self.published.items())
-            if partition not in self.owners and published.offset
+            for partition in sorted((self.published.keys() | self.aside) - self.owners.keys())
+            if partition in self.aside or self.published[partition].offset
         ]
 
 

@@ -95,24 +95,27 @@ def way_out(
     return None
 
 
-def removal(partition: int, lacks: str | None, *, is_counted: bool = False) -> str:
+def removal(
+    partition: int, lacks: str | None, *, is_counted: bool = False, how: str = "remove the folder"
+) -> str:
     """Whether a partition's folder may be removed as well, to be read on behind the better way out.
 
     `lacks`: what a database that is counted again from the log would lack (`tables.completeness`); empty: nothing;
-    None: the log can't be asked. `is_counted`: its worker may have it open.
+    None: the log can't be asked. `how`: what is done with the folder, which may be somebody else's. `is_counted`: its
+    worker may have it open.
     """
     if lacks is None:
         return (
-            f". Remove the folder only if topic {FACTS} still has everything: `reports rebuild --from-log` refuses "
+            f". {how.capitalize()} only if topic {FACTS} still has everything: `reports rebuild --from-log` refuses "
             "otherwise, and says what is missing"
         )
     if lacks:
         return (
-            f". Counted again from the log it would lack {lacks}; to do so all the same, remove the folder, and where "
+            f". Counted again from the log it would lack {lacks}; to do so all the same, {how}, and where "
             f"the worker then waits, go on with `reports accept-gap {partition} --lose-counted`"
         )
     also = ", also while the worker runs" if is_counted else ""
-    return f"; or remove the folder, and the partition is counted again from the log{also}"
+    return f"; or {how}, and the partition is counted again from the log{also}"
 
 
 def partitions_named(error: BaseException) -> set[int]:

@@ -6,13 +6,14 @@ and now and then by each worker, for its condition `log_incomplete`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 from confluent_kafka import KafkaException, TopicPartition
 
 from app.errors import TryLater
 from app.topics import FACTS
-from tables.installation import InstallationLog, log_ends, reading_consumer
+from tables.installation import ASK_S, InstallationLog, log_ends, reading_consumer
 from tables.kafka_clients import kafka_words
 from tables.origin import topic_ids
 
@@ -20,18 +21,20 @@ from tables.origin import topic_ids
 def lacking(kafka: str, partitions: Collection[int]) -> dict[int, str]:
     """Partition → what a database that is counted again from the log would lack, for operators; empty: nothing.
 
-    Blocks. Raises TryLater where Kafka doesn't answer, or the topic is gone.
+    Partitions whose log can't be asked now, and those that the topic doesn't have, are left out. Blocks.
+    Raises TryLater where Kafka doesn't answer at all, or the topic is gone.
     """
     topic = topic_ids(kafka, (FACTS,))[FACTS]
     histories = InstallationLog(kafka).histories(partitions)
     consumer = reading_consumer(kafka)
+    found: dict[int, str] = {}
     try:
-        return {
-            partition: histories[partition].lacks(
-                topic, log_ends(consumer, TopicPartition(FACTS, partition))[0]
-            )
-            for partition in partitions
-        }
+        there = consumer.list_topics(FACTS, timeout=ASK_S).topics[FACTS].partitions
+        for partition in set(partitions) & there.keys():
+            with contextlib.suppress(KafkaException):  # its leader is away
+                begin, _ = log_ends(consumer, TopicPartition(FACTS, partition))
+                found[partition] = histories[partition].lacks(topic, begin)
+        return found
     except KafkaException as error:
         raise TryLater(1, f"topic {FACTS} can't be read: {kafka_words(error, kafka)}") from error
     finally:

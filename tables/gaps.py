@@ -8,7 +8,7 @@ Rules:
   within a day after it was accepted (`open_at`), since their beginning may be what was lost.
 - So is a gap of another partition: the database that crossed it doesn't know a campaign that lost all it had there. And
   one of lost webhooks, which is never crossed.
-- A database that crosses one, or has counted anything and notes one, says so in the same write (`Meta.renew`). Whoever
+- A database that crosses one, or has a campaign and notes one, says so in the same write (`Meta.renew`). Whoever
   opens it gives it another generation: all of it is published anew, whatever the offsets say, and topic `installation`
   says what it has crossed.
 """
@@ -71,6 +71,18 @@ class Gaps:
             if number in self._known
         ]
 
+    def unrecorded(self, history: History) -> list[Gap]:
+        """What was accepted for this partition, and topic `installation`, which was made again since, doesn't know."""
+        recorded = {gap.number for gap in history.gaps}
+        return sorted(
+            (
+                gap
+                for gap in self._known.values()
+                if gap.webhooks is None and gap.partition == self._partition and gap.number not in recorded
+            ),
+            key=lambda gap: gap.at_ms,
+        )
+
     def cross(self, db: Rdict, stand: Stand, topic_id: str, history: History) -> Stand:
         """Where the database stands once it has crossed what it can, and that is written.
 
@@ -107,7 +119,9 @@ class Gaps:
         for one in new:
             self._known[one.number] = one
             batch.put(layout.gap_name(one.number), encode(one))
+        renew = meta.renew or bool(reached.crossed)
         for name, stored in layout.scan(db, b"C"):
+            renew = True
             row = campaign_decoder.decode(stored)
             row.gaps += [number for number in numbers if number not in row.gaps]
             row.offset = min(row.offset, reached.position)
@@ -119,7 +133,7 @@ class Gaps:
             meta,
             topic_id=topic_id,
             crossed=(*before, *reached.crossed),
-            renew=position > 0 or bool(reached.crossed),
+            renew=renew,
         )
         batch.put(layout.META, encode(meta))
         batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))

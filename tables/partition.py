@@ -37,7 +37,7 @@ from app.facts import (
     encode,
 )
 from app.fold import Changes, empty_state, fold
-from app.installation import History
+from app.installation import Gap, History
 from app.notices import Note
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
@@ -248,6 +248,10 @@ class PartitionDatabase:
         if grouped.fault is not None:
             raise grouped.fault
         return applied
+
+    def unrecorded_gaps(self, history: History) -> list[Gap]:
+        """Those of this partition that topic `installation` doesn't know any more."""
+        return self._gaps.unrecorded(history)
 
     def notes(self, row: CampaignRow) -> list[Note]:
         """What a campaign's numbers say of themselves for good."""

@@ -85,16 +85,7 @@ if g < gen then
   end
 end
 redis.call('HSET', KEYS[1], 'f:' .. p, ARGV[2] .. ':' .. ARGV[3], 'org', ARGV[4], 'campaign', ARGV[5])
-local fields, new = 0, 0
-for i = 10, #ARGV, 2 do
-  local is_new = redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  if ARGV[i] ~= 'labels' then fields, new = fields + 1, new + is_new end
-end
-if ARGV[9] == '1' then
-  redis.call('HSET', KEYS[1], 'n:' .. p, fields)
-elseif new > 0 and redis.call('HEXISTS', KEYS[1], 'n:' .. p) == 1 then
-  redis.call('HINCRBY', KEYS[1], 'n:' .. p, new)
-end
+for i = 10, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local moved = redis.call('HGET', KEYS[2], 'r:' .. p)
@@ -182,45 +173,26 @@ end
 return 1
 """
 
-# KEYS: prefix of the topic's names, topics, looks, positions, repairs. ARGV: partition, generation, topic, the
-# partition's position, `report:` or `sections:`, how many partitions there are, then of each campaign its key, the
-# offset of what touched it last, organisation, name, as_of_ms, '1' if it was given a name. Returns how often something
-# was lost, and the places of the campaigns whose share, or place in a list, is not there or older, or of which fields
-# are gone, whichever partition's they are; nothing where another position stands. A fence above the position is not
-# this worker's, and while nobody repairs nobody's: it would refuse all that comes, so it goes.
+# KEYS: prefix of the topic's names, topics, looks, positions. ARGV: partition, generation, topic, the partition's
+# position, `report:` or `sections:`, then of each campaign its key, the offset of what touched it last, organisation,
+# name, as_of_ms, '1' if it was given a name. Returns how often something was lost, and the places of the campaigns
+# whose share, or place in a list, is not there or older; nothing where another position stands.
 _LOOK: Final = """
 local p, gen = ARGV[1], tonumber(ARGV[2])
 if redis.call('HGET', KEYS[4], p) ~= ARGV[4] then return {} end
 redis.call('SADD', KEYS[2], ARGV[3])
-local reached, repairs = tonumber(string.match(ARGV[4], ':(%d+):')), redis.call('HEXISTS', KEYS[5], p) == 1
-local fields = {'f:' .. p, 's:' .. p, 'v', 'org', 'campaign', 'labels'}
-for n = 0, ARGV[6] - 1 do
-  for _, letter in ipairs({'n:', 'f:', 'b:'}) do fields[#fields + 1] = letter .. n end
-end
 local found = {}
-for i = 7, #ARGV, 6 do
-  local name = KEYS[1] .. ARGV[5] .. ARGV[i]
-  local stored = redis.call('HMGET', name, unpack(fields))
+for i = 6, #ARGV, 6 do
+  local stored = redis.call('HMGET', KEYS[1] .. ARGV[5] .. ARGV[i], 'f:' .. p, 's:' .. p, 'v', 'org')
   local g, o = string.match(stored[1] or '-1:0', '^(-?%d+):(%d+)$')
   g, o = tonumber(g), tonumber(o)
   local lost = g < gen or (g == gen and o < tonumber(ARGV[i + 1]))
-  if not repairs and (g > gen or (g == gen and o > reached)) then
-    redis.call('HDEL', name, 'f:' .. p)
-    lost = true
-  end
-  if not lost then
-    local left = redis.call('HLEN', name)
-    for at = 3, #fields do
-      if stored[at] then left = left - 1 - (at > 6 and at % 3 == 1 and tonumber(stored[at]) or 0) end
-    end
-    lost = left < 0 or not stored[4] or not stored[5] or (ARGV[i + 5] == '1' and ARGV[5] == 'report:' and not stored[6])
-  end
   if ARGV[5] == 'report:' and not lost then
     local score = redis.call('ZSCORE', KEYS[1] .. 'campaigns:' .. ARGV[i + 2], ARGV[i + 3])
-    lost = not stored[2] or not stored[3] or not score or tonumber(score) < tonumber(ARGV[i + 4])
+    lost = not stored[2] or not stored[3] or not stored[4] or not score or tonumber(score) < tonumber(ARGV[i + 4])
       or (ARGV[i + 5] == '1' and redis.call('HEXISTS', KEYS[1] .. 'names:' .. ARGV[i + 2], ARGV[i + 3]) == 0)
   end
-  if lost then found[#found + 1] = (i - 7) / 6 end
+  if lost then found[#found + 1] = (i - 6) / 6 end
 end
 local count = tonumber(redis.call('HGET', KEYS[3], 'lost') or '0')
 if #found > 0 then redis.call('HINCRBY', KEYS[3], 'lost', 1) end
@@ -378,18 +350,12 @@ class ViewWriter:
         )
 
     async def look(
-        self,
-        partition: int,
-        published: Fence,
-        campaigns: Sequence[Standing],
-        channel: Channel = NUMBERS,
-        *,
-        partitions: int,
+        self, partition: int, published: Fence, campaigns: Sequence[Standing], channel: Channel = NUMBERS
     ) -> Looked | None:
         """Whether the shares of campaigns are in Redis as they were published; None: the position isn't `published`."""
-        keys = [topic_prefix(published.topic), TOPICS, LOOKS, *channel]
+        keys = [topic_prefix(published.topic), TOPICS, LOOKS, channel.positions]
         args: list[str | bytes | int] = [
-            partition, published.generation, published.topic, published.text(), _kind(channel), partitions,
+            partition, published.generation, published.topic, published.text(), _kind(channel),
         ]  # fmt: skip
         for one in campaigns:
             args += (one.key.hex(), one.offset, one.org, one.campaign, one.as_of_ms, "1" if one.named else "")

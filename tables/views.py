@@ -14,10 +14,8 @@ of topic `facts` and T Kafka's id of that topic, all of them under the installat
 - `cr:owners`              hash P → `Owner` as JSON; `cr:delays` hash worker → `Delays` as JSON
 - `cr:v4:T:report:<campaign key>` hash: `v` version, `org`, `campaign`, `labels`; per partition `f:P` its fence
   "generation:offset", `s:P` a `SummaryPart`, `d:P:<day>` a `DayPart` of that UTC day, `r:P` the fence as of which rows
-  of its sections moved last, `b:P` since when (Redis' clock, ms) what is published of them is older than that; `n:P`
-  how many fields of the letters s, d, r, x the share has
-- `cr:v4:T:sections:<campaign key>` hash: `f:P`, `n:P` as above, `x:P:<section>` a packed
-  `tables.section_parts.SectionPart`
+  of its sections moved last, `b:P` since when (Redis' clock, ms) what is published of them is older than that
+- `cr:v4:T:sections:<campaign key>` hash: `f:P` as above, `x:P:<section>` a `tables.section_parts.SectionPart`, packed
 - `cr:v4:T:campaigns:<org>`  sorted set of the organisation's campaigns by time of their newest counted event
 - `cr:v4:T:names:<org>` hash: campaign → what it is called, as `labels` without fields; `cr:v4:T:renames:<org>` counts
   how often that hash changed (`tables.campaign_list`)
@@ -34,8 +32,7 @@ Rules:
    of other topics are never shown; the workers delete them.
 4. While a partition's position is missing or of another topic, or it hasn't looked at its numbers since something was
    lost, sums are incomplete, and a reader says so (`complete`).
-5. A part of a partition's share is written only where the rest of it stands: a share is whole or missing. Where a field
-   of it is deleted nevertheless, looks at the number of fields find it.
+5. A part of a partition's share is written only where the rest of it stands: a share is whole or missing.
 """
 
 from __future__ import annotations
@@ -496,7 +493,7 @@ def _place_of(fence: bytes) -> tuple[int, int]:
 
 def view_of(fields: Mapping[bytes, bytes], *, epoch: str, complete: bool, hours: bool) -> View | None:
     """The fields of a report's hash → the view. Pure, so that the sums can be tested without a server."""
-    if b"v" not in fields or b"org" not in fields:
+    if b"v" not in fields or b"org" not in fields or b"campaign" not in fields:
         return None  # without `org`: Redis was emptied, and only the sections are there again
     view = View(
         org=fields[b"org"].decode(),

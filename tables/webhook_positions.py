@@ -6,6 +6,8 @@ back from here; where Redis was emptied as well, what was lost is named without 
 - `p:<partition>` = `<topic id>:<offset>`: what normalize reads next, by whoever has the partition.
 - `e:<topic id>:<partition>` = `<offset>`: where the log ended, by each API process. It never falls, and stays when the
   topic is recreated: then it says how much of the old one was not read.
+- `f` = `<topic id>:<offset>,<offset>…`: where the partitions of topic `facts` ended when positions were told last.
+  Where facts stand behind that, the hash is older than they are: Redis was restored from an older file.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 WEBHOOK_POSITIONS: Final = "cr:webhooks"
+FACTS_FIELD: Final = "f"
 
 Fields = dict[bytes | bytearray | memoryview | str | float, bytes | bytearray | memoryview | str | float]
 
@@ -65,14 +68,18 @@ def read_before(
     return others.pop() if len(others) == 1 else ""
 
 
-def is_older(stored: Mapping[bytes, bytes], facts: Known) -> bool:
-    """Whether topic `facts` has grown since the hash was told."""
-    told = stored.get(f"f:{facts.topic}".encode())
-    return told is not None and told.isdigit() and int(told) < facts.offset
+def facts_ends_of(stored: Mapping[bytes, bytes], topic: str) -> dict[int, int] | None:
+    """The hash → partition → where topic `facts` ended when positions were told last; None: not known of this topic."""
+    told, _, ends = stored.get(FACTS_FIELD.encode(), b"").decode("utf-8", "replace").partition(":")
+    if told != topic:
+        return None
+    with contextlib.suppress(ValueError):
+        return dict(enumerate(map(int, ends.split(","))))
+    return None
 
 
-def facts_field(facts: Known) -> Fields:
-    return {f"f:{facts.topic}": facts.offset}
+def facts_field(topic: str, ends: Mapping[int, int]) -> Fields:
+    return {FACTS_FIELD: f"{topic}:{','.join(str(ends[partition]) for partition in sorted(ends))}"}
 
 
 def position_fields(topic: str, positions: Mapping[int, int]) -> Fields:

@@ -108,15 +108,18 @@ class Faults:
         """While anything is wrong, asks what topic `facts` lacks of these partitions; until cancelled.
 
         `ask`: `tables.completeness.lacking`; it blocks."""
-        ask_at = 0.0
+        ask_at, asked = 0.0, set[int]()
         while True:
-            wrong = [partition for partition in self._errors() if partition is not None]
-            if not set(wrong) <= self._lacks.keys() or (wrong and self._clock() >= ask_at):
+            wrong = {partition for partition in self._errors() if partition is not None}
+            if not wrong:
+                self._lacks = {}
+            elif not wrong <= asked or self._clock() >= ask_at:
                 try:
-                    self._lacks = await asyncio.to_thread(ask, wrong)
+                    self._lacks = await asyncio.to_thread(ask, sorted(wrong))
                 except TryLater:
                     self._lacks = {}
                 ask_at = self._clock() + LOG_S
+            asked = wrong
             await asyncio.sleep(LOOK_S)
 
     def _words(self, partition: int | None, error: Exception) -> str:

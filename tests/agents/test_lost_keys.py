@@ -37,7 +37,6 @@ from tables.views import (
     NUMBERS,
     SECTIONS,
     Channel,
-    Fence,
     View,
     ViewReader,
     campaigns_name,
@@ -204,71 +203,6 @@ async def test_what_redis_evicts_is_published_again(world: World) -> None:
     assert world.publisher.counters[LOST] > 0
 
 
-@pytest.mark.parametrize(
-    "pattern", ["s:0", "d:0:*", "d:1:*", "f:1", "n:0", "labels", "org", "campaign", "x:0:*", "x:1:*"]
-)
-async def test_a_field_that_is_deleted_is_published_again(world: World, pattern: str) -> None:
-    """A share was whole or missing, so only whether it is there was looked at."""
-    before = await world.views()
-    key = keys.campaign_key(SECRET, ORG, name_of(0))
-    name = (sections_name if pattern[0] == "x" else report_name)("topic", key)
-    gone = [field async for field, _ in world.raw.hscan_iter(name, pattern)]
-    fields = await world.raw.hlen(name)
-    assert await world.raw.hdel(name, *gone)
-    await world.later()
-    if pattern == "n:0":  # as an earlier version wrote it
-        assert world.publisher.counters[LOST] == 0
-        return
-    assert world.publisher.counters[LOST] > 0
-    await world.later()
-    assert await world.views() == before
-    assert await world.raw.hlen(name) == fields
-    assert world.conditions.current() == ()
-
-
-async def test_what_is_added_to_a_share_is_not_taken_for_a_loss(world: World) -> None:
-    for day in range(3):
-        for partition in range(PARTITIONS):
-            world.count(partition, name_of(3), 2, day)
-            await world.turns(check=False)
-    world.restart()
-    world.count(0, name_of(3), 2, day=5)
-    await world.later()
-    await world.later()
-    assert world.publisher.counters[LOST] == 0
-    await world.raw.hdel(key_of(3), f"d:1:{START_MS // DAY_MS + 2}")
-    await world.later()
-    assert world.publisher.counters[LOST] > 0
-
-
-@pytest.mark.parametrize(("channel", "name"), [(NUMBERS, report_name), (SECTIONS, sections_name)])
-@pytest.mark.parametrize("forged", ["1:99999", "999:1"])
-async def test_a_fence_above_the_position_refuses_nothing_for_long(
-    world: World, channel: Channel, name: Callable[[str, CampaignKey], str], forged: str
-) -> None:
-    """All that was counted from then on was missing from reports that were called fresh."""
-    key = keys.campaign_key(SECRET, ORG, name_of(7))
-    await world.raw.hset(name("topic", key), "f:0", forged)
-    world.count(0, name_of(7), 3)
-    await world.turns(check=False)
-    await world.later()
-    view = await world.view(name_of(7))
-    assert view is not None and view.complete and recipients_of(view) == RECIPIENTS * 2 + 3
-    assert view.sections is not None
-    assert sum(map(clicks_of, view.sections[b.CITY].tallies.values())) == RECIPIENTS * 2 + 3
-    assert world.conditions.current() == ()
-
-
-async def test_a_fence_of_a_newer_copy_that_repairs_is_its_own(world: World) -> None:
-    newer = msgspec.structs.replace(world.databases[0].meta, generation=2)
-    fence = Fence(newer.generation, 1, newer.topic_id)
-    begun = await world.writer.begin_repair(0, fence)
-    assert begun.token
-    await world.raw.hset(key_of(7), "f:0", "2:1")
-    await world.later()
-    assert await world.raw.hget(key_of(7), "f:0") == b"2:1"
-
-
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_deleted_report_that_goes_on_is_never_shown_in_part(world: World, restarted: bool) -> None:
     await world.raw.delete(key_of(7))
@@ -407,11 +341,11 @@ async def test_a_look_goes_in_slices(world: World, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(touched, "ROWS", 2)
     original, looks = world.writer.look, 0
 
-    async def looking(*arguments: Any, **more: Any) -> Looked | None:
+    async def looking(*arguments: Any) -> Looked | None:
         nonlocal looks
         looks += 1
         world.now += 0.02
-        return await original(*arguments, **more)
+        return await original(*arguments)
 
     monkeypatch.setattr(world.writer, "look", looking)
     world.now += LOOK_EVERY_S
@@ -434,8 +368,8 @@ async def test_a_partition_that_is_put_down_during_a_look(
     monkeypatch.setattr(world.publisher, "_set_aside", lambda *fault: faults.append(fault))
     original = world.writer.look
 
-    async def looking(*arguments: Any, **more: Any) -> Looked | None:
-        found = await original(*arguments, **more)
+    async def looking(*arguments: Any) -> Looked | None:
+        found = await original(*arguments)
         while world.databases:
             database = world.databases.pop()
             world.publisher.remove(database.partition)

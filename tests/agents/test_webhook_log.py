@@ -19,6 +19,7 @@ from agents.normalize import Deliveries
 from agents.webhook_log import AGAIN, CODE, MISSING, WebhookLog
 from api.log_positions import Key, LogPositions
 from app.errors import TryLater
+from app.facts import FACTS_VERSION, CampaignRecord, encode
 from app.installation import LostWebhooks
 from app.topics import DEAD, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, WEBHOOKS_PARTITIONS
 from cli.main import run
@@ -30,6 +31,7 @@ from tables.redis_client import redis_of
 from tables.redis_names import sync_client
 from tables.webhook_positions import WEBHOOK_POSITIONS, positions_of
 from tests.support.counting import World
+from tests.support.facts import ORG
 from tests.support.kafka import delete_topics
 from tests.support.processes import wait_until
 
@@ -258,6 +260,8 @@ async def test_a_recreated_topic_and_an_older_redis(site: Site, older: bool) -> 
         site.post(0)
         site.fill(2)
         await worker.read(0, 10)
+    # What stands in topic `facts` besides comes from others, at any time.
+    site.produce(0, encode(CampaignRecord(FACTS_VERSION, ORG, "spring", 1, "Spring")))
     site.note_ends()
     site.post(0)  # accepted, and not read any more
     site.note_ends()

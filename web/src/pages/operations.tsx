@@ -62,11 +62,11 @@ function Watching() {
   const zone = session.value?.timezone ?? "UTC";
   if (error?.status === 403) return <Failed message={error.message} />;
   if (lag === null) return error ? <Failed message={`${error.message} Trying again…`} again={again} /> : <Loading what="Loading how it goes" />;
-  // One that is set aside has a worker, and its condition says how it goes on; so does that of a full disk.
+  // One that is set aside has a worker, and its condition says how it goes on.
   const said = (lag.workers ?? []).flatMap((worker) => worker.conditions);
   const aside = new Set(said.filter((one) => one.code === "partition_set_aside").map((one) => one.partition));
   const full = said.some((one) => one.code === "disk_full");
-  const away = full ? [] : (lag.away ?? []).filter((partition) => !aside.has(partition));
+  const away = (lag.away ?? []).filter((partition) => !aside.has(partition));
   return (
     <>
       <p class="status">
@@ -83,7 +83,7 @@ function Watching() {
       {away.length > 0 && (
         <Notice>Nobody counts {away.length === 1 ? "partition" : "partitions"} {away.map(number).join(", ")} of the facts at
           the moment. What comes in for {away.length === 1 ? "it" : "them"} is not lost, and is counted when a worker has taken
-          {away.length === 1 ? " it" : " them"} over.</Notice>
+          {away.length === 1 ? " it" : " them"} over{full ? ", or has room on its disk again" : ""}.</Notice>
       )}
       <Figures lag={lag} zone={zone} />
       <Partitions lag={lag} zone={zone} />
