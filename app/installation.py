@@ -224,7 +224,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
         """The first of the topics, each recreated as the next, that led to this one.
 
         Itself where no database has counted the partition: nothing of it is missing then."""
-        if not self.generations:
+        if not (self.generations or self.gaps):
             return topic
         if self.recorded and self.recorded != topic and topic not in self.recreated_from:
             topic = self.recorded

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 from confluent_kafka import Producer
 
 from agents.aggregate import LOG_INCOMPLETE
@@ -28,7 +29,7 @@ from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
-from tables.rebuilds import Request, ask
+from tables.rebuilds import Request, ask, write_request
 from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
 from tests.support.kafka import delete_topics
@@ -305,6 +306,37 @@ async def test_a_recreated_topic(world: World, capsys: pytest.CaptureFixture[str
         await worker.settle()
         assert SET_ASIDE not in worker.conditions, "it is crossed once"
         await published(world, 10 + 6 + 4)
+
+
+@pytest.mark.parametrize("gone", ["topic installation", "Redis"])
+async def test_a_recreated_topic_that_has_nothing_yet(world: World, gone: str) -> None:
+    await counted(world)
+    delete_topics(world.kafka, (FACTS,))
+    ensure_topics(world.settings)
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await told(world, {0, 1})
+        assert await accept(worker, "--all", "--yes") == 0
+        assert worker.aggregator.positions == {0: 0, 1: 0}
+        await noted(worker, 1)
+        InstallationLog(world.kafka).append(
+            LostWebhooks(partition=3, topic_before="w", position=2, topic="w", to=5, lost=3, at_ms=START_MS)
+        )
+        await noted(worker, 2)
+        assert LOG_INCOMPLETE in worker.conditions
+    # The databases still know what the log lacks.
+    if gone == "Redis":
+        with redis.Redis.from_url(world.settings.redis) as client:
+            client.flushall()
+    else:
+        world.remake_installation()
+        write_request(world.state, Request("counted again", from_log=True))
+    async with world.worker(publishing=True) as worker:
+        await worker.aggregator.check_log()
+        assert LOG_INCOMPLETE in worker.conditions
+        await worker.settle()
+        await published(world, 10)
+    assert world.opens() == 5, "what only the database has is not removed"
 
 
 async def test_all_but_what_another_database_has_counted(
