@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
 def _in_file(error: ConfigError) -> str:
     """With the file's name, where it is a file that is wrong: then more of it may be."""
     if error.in_file:
-        return f"{error.in_file} is wrong (`reports check` lists all that is): {error}"
+        return f"{error} (in {error.in_file}: `reports check` lists all that is wrong)"
     return str(error)
 
 

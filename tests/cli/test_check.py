@@ -282,4 +282,4 @@ def test_a_bad_file_is_named_by_every_command(
         return  # it needs the settings only
     assert run(command) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"reports: {file} is wrong (`reports check` lists all that is): "), said
+    assert said.endswith(f" (in {file}: `reports check` lists all that is wrong)\n"), said

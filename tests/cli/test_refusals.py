@@ -82,7 +82,7 @@ def test_roles_that_are_refused_say_why_and_nothing_else(
             "api",
             {"REPORTS_CONFIG": str(bad)},
             2,
-            f"{bad} is wrong (`reports check` lists all that is): orgs.acme",
+            f"(in {bad}: `reports check` lists all that is wrong)",
         ),
     )
     before = all_else(client)
