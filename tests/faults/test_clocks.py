@@ -93,9 +93,14 @@ def assert_ages_are_right(stack: Stack, shifts: dict[str, int], campaign: str) -
     alive = {row["role"] for row in found["workers"] if row["alive"]}
     assert {"normalize", "aggregate"} <= alive
     assert abs(datetime.fromisoformat(found["at"]).timestamp() - time.time()) < 10
-    sources = stack.get("/api/v1/sources", key=key).json()["sources"]
-    heard = next(row["last_event_at"] for row in sources if row["source"] == "app")
-    assert abs(datetime.fromisoformat(heard).timestamp() - time.time()) < 60
+
+    def heard() -> str | None:
+        sources: Any = stack.get("/api/v1/sources", key=key).json()["sources"]
+        at: str | None = next(row["last_event_at"] for row in sources if row["source"] == "app")
+        return at
+
+    stack.wait_for(lambda: heard() is not None, 10, "the arrival, which is told each second")
+    assert abs(datetime.fromisoformat(heard() or "").timestamp() - time.time()) < 60
 
 
 def told(lag: Any) -> dict[str, int]:
