@@ -77,7 +77,7 @@ BROKEN = {
     "another installation's folder": (change_meta(partitions=4), "made for partition 0 of 4"),
     "another partition's folder": (
         change_meta(partition=1),
-        "put that of partition 0 in its place; or remove",
+        "put that of partition 0 in its place; or move the folder away",
     ),
 }
 
