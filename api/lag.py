@@ -36,6 +36,8 @@ log = logging.getLogger("reports.lag")
 STALE_AGE_MS: Final = 10_000
 SILENT_S: Final = 3.0
 """Above what one round may take with a broker that answers slowly, so that a hiccup doesn't mark every report."""
+STUCK_S: Final = 10.0
+"""Above what a round may take while Redis doesn't answer: webhooks can be taken then."""
 BUSY_ROUND_S: Final = 0.25
 IDLE_ROUND_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
@@ -162,10 +164,11 @@ class LagMonitor:
     def report(self) -> LagReport:
         """The newest report; stale by itself when the monitor has fallen silent."""
         report = self._report
-        if report.stale or time.monotonic() - self._finished_at < SILENT_S:
+        silent_s = time.monotonic() - self._finished_at
+        if report.unready is not None or silent_s < (STUCK_S if report.stale else SILENT_S):
             return report
         silent = "the lag is not measured any more"
-        return msgspec.structs.replace(report, stale=True, unready=silent, reason=silent)
+        return msgspec.structs.replace(report, stale=True, unready=silent, reason=report.reason or silent)
 
     def _run(self) -> None:
         try:

@@ -12,7 +12,7 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from agents.log_checks import LogInspector
-from api.lag import SILENT_S, STALE_AGE_MS, LagMonitor, LagReport, judge, topic_lags
+from api.lag import SILENT_S, STALE_AGE_MS, STUCK_S, LagMonitor, LagReport, judge, topic_lags
 from api.log_positions import LogPositions, Place
 from api.metrics import Metrics
 from app.dead import mark
@@ -326,6 +326,12 @@ def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
     monitor._finished_at -= SILENT_S + 1
     states.append((monitor.report.stale, monitor.report.ready))
     assert states == [(False, True), (True, False)]
+    # A round may wait for Redis, which taking webhooks doesn't need; for ever it waits for Kafka only.
+    monitor._report = LagReport(at_ms=1, lag_ms=0, stale=True, reason="Redis can't be asked")
+    assert monitor.report.ready
+    monitor._finished_at -= STUCK_S
+    assert not monitor.report.ready
+    assert monitor.report.reason == "Redis can't be asked"
 
 
 def test_what_a_worker_says_of_itself_makes_it_stale(monitor: LagMonitor, settings: Settings) -> None:

@@ -286,7 +286,8 @@ def test_a_host_without_the_secret_is_refused_until_it_has_it(world: World) -> N
         world.a.wait_for(lambda: len(held(world.a, stack)) == 1, 60, "its half")
         # So far its lists can be asked from nowhere else; that is said, with the way out.
         world.a.wait_for(lambda: any(QUERY_UNREACHABLE in one for one in wrong(world.a)), 30, "a condition")
-        assert world.a.get("/api/v1/campaigns/rest/recipients", key=world.a.key()).status_code == 503
+        rows = "/api/v1/campaigns/rest/recipients"
+        world.a.wait_for(lambda: world.a.get(rows, key=world.a.key()).status_code == 503, 30, "no list")
         (advice,) = (
             one["message"] for row in workers(world.a)["workers"] for one in row["conditions"]
             if one["code"] == QUERY_UNREACHABLE and row["host"] == "c"
