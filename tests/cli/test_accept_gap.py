@@ -6,7 +6,6 @@ import asyncio
 import re
 import shutil
 import time
-from pathlib import Path
 
 import pytest
 import redis
@@ -34,14 +33,6 @@ from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
 from tests.support.kafka import delete_topics
 from tests.support.processes import wait_until
-
-
-@pytest.fixture
-def world(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path, kafka, redis_db)
-    made.export(monkeypatch)
-    made.fill()
-    return made
 
 
 async def counted(world: World) -> None:

@@ -31,14 +31,6 @@ WHOLE = "or remove the folder, and the partition is counted again from the log"
 UNKNOWN = "Remove the folder only if topic facts still has everything"
 
 
-@pytest.fixture
-def world(tmp_path: Path, kafka: str, redis_db: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path, kafka, redis_db)
-    made.export(monkeypatch)
-    made.fill()
-    return made
-
-
 async def query_says(world: World, error: Exception) -> str:
     """What the query process says of partition 0."""
     faults = Faults(world.state)
