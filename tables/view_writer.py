@@ -369,8 +369,11 @@ class ViewWriter:
     async def looked(self, partition: int, topic: str, losses: int, campaigns: Mapping[str, int]) -> None:
         """A look at all of a partition's numbers, which began when so much had been lost, found all of them, of so many
         campaigns of each organisation."""
-        await self._redis.hset(counts_name(topic), str(partition), msgspec.json.encode(campaigns))
-        await self._redis.hset(LOOKS, str(partition), str(losses))
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.sadd(TOPICS, topic)  # its views may have been deleted since the look began
+            pipe.hset(counts_name(topic), str(partition), msgspec.json.encode(campaigns))
+            pipe.hset(LOOKS, str(partition), str(losses))
+            await pipe.execute()
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         """Runs scripts in one round trip. They may be repeated: after NOSCRIPT all of them are run again."""
@@ -475,7 +478,7 @@ class ViewWriter:
     async def _topics(self) -> set[str]:
         """All topics of which there are views, from their names."""
         found: set[str] = set()
-        for kind in ("report:", "sections:", "campaigns:", "names:", "renames:"):
+        for kind in ("report:", "sections:", "campaigns:", "names:", "renames:", "counts"):
             async for names in runs_of_names(self._redis, f"{FORMAT}*:{kind}*"):
                 found |= {name.partition(FORMAT.removeprefix(PREFIX))[2].partition(":")[0] for name in names}
         return found

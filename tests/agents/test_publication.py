@@ -50,7 +50,17 @@ from tables.redis_client import redis_client
 from tables.section_merge import merge_parts, unpack_part
 from tables.section_parts import PUBLISHED, pack_part, section_part
 from tables.view_writer import ViewWriter
-from tables.views import ALL_TOPICS, NUMBERS, SECTIONS, TOPICS, Channel, Fence, ViewReader, fence_of
+from tables.views import (
+    ALL_TOPICS,
+    NUMBERS,
+    SECTIONS,
+    TOPICS,
+    Channel,
+    Fence,
+    ViewReader,
+    counts_name,
+    fence_of,
+)
 from tests.support.facts import ORG, SECRET, START_MS, detail_of, entry
 from tests.support.interrupted import InterruptedRedis, Interruption
 
@@ -666,6 +676,26 @@ def test_a_campaign_whose_rows_are_lost_and_whose_name_is_not(small_steps: type[
     world.publish_everything(0)
     world.lose_the_end_of_the_log(1)
     world.label("july", "A")
+    world.teardown()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_is_left_of_a_topic_without_campaigns(small_steps: type[World], late: bool) -> None:
+    """Also where Redis has lost which topics there were, and where a look at it ended behind its removal."""
+    world = small_steps()
+    world.begin()
+    for host in (0, 1):
+        world.publish_everything(host)
+    assert world.do(world.raw.exists(counts_name("topic-0")))
+    world.recreate_the_topic(False)
+    if late:
+        for host in (0, 1):
+            world.publish_everything(host)
+        world.do(world.workers[0].publisher._tidy())
+        assert not world.do(world.raw.exists(counts_name("topic-0")))
+        world.do(world.workers[1].publisher._writer.looked(0, "topic-0", 0, {}))
+    else:
+        world.do(world.raw.delete(TOPICS))
     world.teardown()
 
 

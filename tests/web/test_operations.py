@@ -46,6 +46,17 @@ async def test_lag_and_workers_move(stack: Stack, tab: Tab) -> None:
     await tab.until(f"{CAME} !== '{before}'")
 
 
+async def test_a_refused_worker_is_not_called_silent(stack: Stack, tab: Tab) -> None:
+    with stack.beside("stranger", SECRET="another-secret-than-the-installation-has") as stranger:
+        stranger.start("normalize")
+        stranger.wait_for(lambda: not stranger.is_alive("normalize"), 30, "it is refused")
+        await signed_in(tab, stack, PAGE)
+        await tab.until("document.querySelector('[aria-label=Workers].card .light.offline')?.textContent === 'Refused'")
+        seen = await tab.text()
+        assert "role normalize is refused" in seen and "last tried" in seen and "Silent" not in seen
+        await assert_accessible(tab)
+
+
 async def test_a_dead_letter_is_shown_as_text_mended_and_replayed(stack: Stack, tab: Tab) -> None:
     complained = int(str(stack.summary("spring")["complained"]))
     bury(

@@ -32,9 +32,14 @@ export function Workers({ workers, zone }: { workers: Worker[] | null; zone: str
 }
 
 function State({ row, zone }: { row: Worker; zone: string }) {
-  return row.alive
-    ? <span class="light live"><i class="dot" aria-hidden="true" />Works</span>
-    : <><span class="light offline"><i class="dot" aria-hidden="true" />Silent</span><small class="quiet"><br />since {moment(row.at, zone, true)}</small></>;
+  if (row.alive) return <span class="light live"><i class="dot" aria-hidden="true" />Works</span>;
+  const refused = row.conditions.some((one) => one.code === "role_refused");
+  return (
+    <>
+      <span class="light offline"><i class="dot" aria-hidden="true" />{refused ? "Refused" : "Silent"}</span>
+      <small class="quiet"><br />{refused ? "last tried" : "since"} {moment(row.at, zone, true)}</small>
+    </>
+  );
 }
 
 function Held({ row }: { row: Worker }) {
