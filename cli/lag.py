@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import click
 import msgspec
@@ -24,6 +23,7 @@ from cli.streams import Position, Streams
 from tables.conditions import worst
 from tables.missing_topics import kafka_trouble
 from tables.redis_client import redis_words
+from tables.redis_clock import measured_clock
 
 EVERY_S = 1.0
 TRIES = 6
@@ -77,7 +77,7 @@ def health(settings: Settings) -> str:
             oldest = positions.oldest_times(places)
             if behind <= oldest.keys():
                 break
-        _, _, reason = judge(places, oldest, now_ms=int(time.time() * 1000))
+        _, _, reason = judge(places, oldest, now_ms=measured_clock(settings.redis).now_ms())
     finally:
         positions.close()
     known = worst(conditions)
