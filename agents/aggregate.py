@@ -14,7 +14,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
 from agents.generations import generations_at_assignment
-from agents.log_checks import LogInspector, check_codecs, check_position
+from agents.log_checks import LogInspector, check_codecs, check_position, check_published
 from agents.opening import Where, open_database
 from agents.publish import Publisher
 from agents.redis_watch import RedisWatch
@@ -53,6 +53,7 @@ from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.telling import take_back
 from tables.view_writer import ViewWriter
+from tables.views import Fence
 
 log = logging.getLogger(__name__)
 
@@ -140,19 +141,33 @@ class Aggregator:
         if not new:
             return
         loop = asyncio.get_running_loop()
+        # Before the log's ends: another worker that counts on is not above those then.
+        published = await self._published(new)
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
         histories = await loop.run_in_executor(None, self._installation.histories, new)
         request = await self._request()
+        reached = {
+            p: fence.offset
+            if (fence := (published or {}).get(p)) is not None and fence.topic == topic_id
+            else 0
+            for p in new
+        }
         generations = await generations_at_assignment(
-            self._installation, self._writer, self.slot.member, topic_id, {p: ends[p].end for p in new}
+            self._installation,
+            self._writer,
+            self.slot.member,
+            sorted(new),
+            {p for p in new if reached[p] > ends[p].end},
         )
         failed: dict[int, Exception] = {}
         for partition in sorted(new):
             history = histories[partition]
             self._accepted[partition] = accepted(history)
-            where = Where(topic_id, ends[partition], history, generations)
-            self._lacks[partition] = where.lacks
+            where = Where(topic_id, ends[partition], history, generations, reached[partition])
+            self._lacks.pop(partition, None)
+            if published is not None:
+                self._lacks[partition] = where.lacks()
             try:
                 database = await self._open_checked(partition, where, request)
             except TryLater:
@@ -173,13 +188,26 @@ class Aggregator:
 
     async def _open_checked(self, partition: int, where: Where, request: Request) -> PartitionDatabase:
         database = await self._open(partition, where, request)
+        path = str(database.path)
         try:
-            check_position(partition, str(database.path), database.next_offset, where.ends)
+            check_position(partition, path, database.next_offset, where.ends)
+            if not where.given_up:
+                check_published(partition, path, database.next_offset, where.ends, where.published)
         except LogGap as gap:
             database.close()
             gap.topic_id, gap.generation = where.topic_id, database.generation
             raise
         return database
+
+    async def _published(self, partitions: Collection[int]) -> dict[int, Fence] | None:
+        """How far reports show the numbers of these partitions; None where Redis can't be asked."""
+        numbers = sorted(partitions)
+        try:
+            fences = await self._writer.partition_fences(numbers)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("redis can't be asked how far reports go: %s", type(error).__name__)
+            return None
+        return {number: fence for number, fence in zip(numbers, fences, strict=True) if fence is not None}
 
     def set_aside(self, partition: int, error: Exception) -> None:
         """Stops counting a partition; on a full disk, all."""
@@ -281,8 +309,12 @@ class Aggregator:
 
     async def check_log(self) -> None:
         """Asks what topic `facts` still has of what this worker's databases have counted."""
+        counted = {
+            partition: Fence(database.generation, database.next_offset, database.meta.topic_id)
+            for partition, database in self.databases.items()
+        }
         with contextlib.suppress(TryLater):
-            self._lacks |= await asyncio.to_thread(lacking, self.settings.kafka, list(self.databases))
+            self._lacks |= await asyncio.to_thread(lacking, self.settings.kafka, list(counted), counted)
         self._tell_lacking()
 
     def _tell_lacking(self) -> None:
@@ -406,7 +438,7 @@ def accepted(history: History) -> set[int]:
 def _seen(error: Exception) -> GapSeen | None:
     if not isinstance(error, LogGap) or error.topic_id is None or error.position is None:
         return None
-    return GapSeen(error.topic_id, error.position, error.generation or 0, error.to)
+    return GapSeen(error.topic_id, error.position, error.generation or 0, error.to, error.counted)
 
 
 async def _tend(aggregator: Aggregator, app: EngineApp) -> None:

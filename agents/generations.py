@@ -17,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from redis.exceptions import RedisError
 
-from app.installation import Gap, History
+from app.installation import Gap, History, LostWebhooks
 from tables.installation import InstallationLog
 from tables.view_writer import ViewWriter
 
@@ -51,12 +51,20 @@ class Generations:
         """Whether a database of this generation needs a new one."""
         return self._known.get(partition, 0) > generation or partition in self._ahead
 
-    def record(self, partition: int, gaps: Sequence[Gap]) -> History:
-        """Accepted gaps that a database knows, and topic `installation` doesn't: it was made again since, and what the
-        log lacks of what was counted would be known to nobody else. Gives what is recorded of the partition then."""
-        log.warning("partition %d: gaps that topic installation doesn't know are recorded again", partition)
-        self._installation.append_together(gaps)
-        return self._installation.histories([partition])[partition]
+    def record(
+        self, partition: int, unrecorded: Callable[[History], Sequence[Gap | LostWebhooks]]
+    ) -> History:
+        """Losses that a database knows, and topic `installation` doesn't: it was made again since, and what the log
+        lacks of what was counted would be known to nobody else. Gives what is recorded of the partition then."""
+        # Asked again: another partition's database may have just recorded them.
+        history = self._installation.histories([partition])[partition]
+        if losses := unrecorded(history):
+            log.warning(
+                "partition %d: losses that topic installation doesn't know are recorded again", partition
+            )
+            self._installation.append_together(losses)
+            history = self._installation.histories([partition])[partition]
+        return history
 
     def take(
         self, partition: int, above: int = 0, *, crossed: tuple[int, ...] = (), answers: str = ""
@@ -76,17 +84,16 @@ class Generations:
 
 
 async def generations_at_assignment(
-    installation: InstallationLog, writer: ViewWriter, worker: str, topic_id: str, ends: Mapping[int, int]
+    installation: InstallationLog,
+    writer: ViewWriter,
+    worker: str,
+    partitions: Sequence[int],
+    ahead: Collection[int] = (),
 ) -> Generations:
-    """`ends`: of the partitions that were assigned, the offset behind the log's last record."""
-    partitions = sorted(ends)
+    """Of the partitions that were assigned; `ahead` as `Generations` takes it."""
     in_redis: dict[int, int] = {}
-    ahead: set[int] = set()
     try:
         in_redis = await writer.highest_generations(partitions)
-        for partition, fence in zip(partitions, await writer.partition_fences(partitions), strict=True):
-            if fence is not None and fence.topic == topic_id and fence.offset > ends[partition]:
-                ahead.add(partition)
     except (RedisError, OSError, TimeoutError) as error:
         log.warning("redis can't be asked for generations: %s", type(error).__name__)
     loop = asyncio.get_running_loop()

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from aiokafka import codec
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from app.errors import ConfigError, LogGap, StateError, TryLater
 from app.settings import Settings
 from app.topics import FACTS
-from tables.kafka_clients import client_settings, kafka_words
+from tables.kafka_clients import asked_offsets, client_settings, kafka_words
 from tables.missing_topics import BESIDE, missing, needed, partitions_there
 
 TIMEOUT_S: Final = 10.0
@@ -50,17 +50,10 @@ class LogInspector:
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, LogEnds]:
         """Raises StateError where the topic is gone."""
-        wanted = [TopicPartition(topic, partition) for partition in partitions]
-        if not wanted:
-            return {}
-        spec: Any = OffsetSpec  # its constructors have no annotations
-        starts = self._admin.list_offsets(dict.fromkeys(wanted, spec.earliest()), request_timeout=TIMEOUT_S)
-        ends = self._admin.list_offsets(dict.fromkeys(wanted, spec.latest()), request_timeout=TIMEOUT_S)
+        asked = asked_offsets(self._admin, topic, partitions, TIMEOUT_S)
         return {
-            tp.partition: LogEnds(
-                self._result(starts[tp], topic).offset, self._result(ends[tp], topic).offset
-            )
-            for tp in wanted
+            partition: LogEnds(self._result(start, topic).offset, self._result(end, topic).offset)
+            for partition, (start, end) in asked.items()
         }
 
     def check_session_timeout(self, settings: Settings) -> None:
@@ -107,6 +100,19 @@ def check_codecs() -> None:
         raise StateError(
             f"the library for {', '.join(missing)} compression is missing: install aiokafka with its extras "
             "(package cramjam)"
+        )
+
+
+def check_published(partition: int, path: str, position: int, ends: LogEnds, published: int) -> None:
+    """Raises LogGap where reports show what stood in the log up to offset `published`, above its end, and the database,
+    which is not above it, has not counted that."""
+    if published > ends.end:
+        raise LogGap(
+            f"topic facts, partition {partition}: reports show what was counted up to offset {published}, but the log "
+            f"ends at {ends.end}, and {path} has counted up to offset {position} only: records are missing",
+            position=published,
+            to=ends.end,
+            counted=True,
         )
 
 

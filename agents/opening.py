@@ -31,11 +31,20 @@ class Where(NamedTuple):
     ends: LogEnds
     history: History
     generations: Generations
+    published: int = 0
+    """How far reports show what stood in this topic, by Redis."""
+
+    def lacks(self, counted: int = 0) -> str:
+        """What the log no longer has of what was counted (`History.lacks`). `counted`: a database's next offset."""
+        return self.history.lacks(self.topic_id, *self.ends, max(counted, self.published))
 
     @property
-    def lacks(self) -> str:
-        """What the log no longer has of what was counted (`History.lacks`)."""
-        return self.history.lacks(self.topic_id, self.ends.start)
+    def given_up(self) -> bool:
+        """Whether an operator knows that the log has lost what reports show."""
+        return any(
+            one.lost_end and one.topic == self.topic_id and one.position >= self.published
+            for one in self.history.gaps
+        )
 
 
 def open_database(
@@ -67,15 +76,16 @@ def open_database(
 
     database = opened(expected)
     try:
-        if unrecorded := database.unrecorded_gaps(where.history):
-            where = where._replace(history=generations.record(partition, unrecorded))
+        if database.unrecorded_gaps(where.history):
+            where = where._replace(history=generations.record(partition, database.unrecorded_gaps))
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
-        if asked and request.from_log and not _is_due(request, partition, where):
+        lacks = where.lacks(database.next_offset)
+        if asked and request.from_log and not _is_due(request, partition, where.history, lacks):
             asked = False
             database.note_answered(request.id)
             meta = database.meta
-        again = (asked and request.from_log) or (_has_foreign(database) and not where.lacks)
+        again = (asked and request.from_log) or (_has_foreign(database) and not lacks)
         if again:
             pass
         elif asked or meta.rebuilding:
@@ -85,7 +95,12 @@ def open_database(
                 partition, meta.generation, crossed=meta.crossed, answers=request.id
             )
             _rebuild(database, rules, request.id, generation, say)
-        elif meta.renew or generations.is_passed(partition, meta.generation):
+        elif (
+            meta.renew
+            # Or topic `installation`, which says what would be crossed again, doesn't know it.
+            or not set(meta.crossed) <= set(where.history.crossed)
+            or generations.is_passed(partition, meta.generation)
+        ):
             database.take_generation(generations.take(partition, meta.generation, crossed=meta.crossed))
     except BaseException:
         database.close()
@@ -113,15 +128,13 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(gone)
 
 
-def _is_due(request: Request, partition: int, where: Where) -> bool:
+def _is_due(request: Request, partition: int, history: History, lacks: str) -> bool:
     """Whether a request to count again from the log is still to be answered, and can be."""
-    if request.id in where.history.answered:
+    if request.id in history.answered:
         # By the database before this one, which is an older copy.
         return False
-    if where.lacks:
-        log.warning(
-            "partition %d is not counted again from the log: it would lack %s", partition, where.lacks
-        )
+    if lacks:
+        log.warning("partition %d is not counted again from the log: it would lack %s", partition, lacks)
         return False
     return True
 

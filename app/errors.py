@@ -94,7 +94,8 @@ class LogGap(StateError):
     """Records are missing between what a database has counted and what the log has.
 
     `topic_id`, `position` (the next offset to count) and `generation` are the database's when it was noticed, `to` is
-    where the log goes on; None where whoever noticed it doesn't know.
+    where the log goes on; None where whoever noticed it doesn't know. `counted`: another database has counted what is
+    missing, up to `position`.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class LogGap(StateError):
         position: int | None = None,
         generation: int | None = None,
         to: int | None = None,
+        counted: bool = False,
     ) -> None:
         super().__init__(message)
+        self.counted = counted
         self.topic_id = topic_id
         self.position = position
         self.generation = generation

@@ -98,6 +98,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
     """When the first record behind them was stored: they are older. None: older than `at_ms`."""
     at_ms: int
     """When it was found; the same for all partitions that were looked at together."""
+    again: bool = False
+    """Recorded again by a database that had noted it, since this topic was deleted: it is no news to operators."""
 
     @property
     def lost_read_ones(self) -> bool:
@@ -246,15 +248,16 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
                 crossed += (one.number,)
         return Reached(topic, position, crossed)
 
-    def lacks(self, topic: str, start: int) -> str:
-        """What the log, which begins at `start`, no longer has of what the partition's last database has counted, for
-        operators; empty: it has all of it, and the partition can be counted again from it."""
+    def lacks(self, topic: str, start: int, end: int, counted: int) -> str:
+        """What the log, from offset `start` to before `end`, no longer has of what was counted of the partition, for
+        operators; empty: it has all of it, and the partition can be counted again from it. `counted`: up to which
+        offset of this topic a database has counted, as far as is known."""
         reached = self.cross(self.origin(topic), 0)
         if reached.topic != topic:
             return "what was counted of the topic before it was recreated"
         if reached.position < start:
             return f"what is older than offset {start}"
-        if any(one.topic == topic and one.lost_end for one in self.gaps):
+        if counted > end or any(one.topic == topic and one.lost_end for one in self.gaps):
             return "what was counted before the log lost its end"
         return ""
 
@@ -315,7 +318,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         elif isinstance(record, LostWebhooks):
             if record.lost_read_ones:
                 webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
-            if all(record.place != one.place for one in lost):
+            if not record.again and all(record.place != one.place for one in lost):
                 unseen.append(record)
             lost.append(record)
         elif isinstance(record, LostSeen):
@@ -338,8 +341,9 @@ def again_words(again_ms: int) -> str:
     """For operators."""
     return (
         f"topic {INSTALLATION} had been deleted and was made again at {utc_text(again_ms)}. What was noted there of "
-        "accepted gaps and of lost webhooks is gone: only the databases in the state folders still know it, so keep "
-        "these folders. Reports of a partition that is counted again may lack events without saying so. "
+        "accepted gaps and of lost webhooks is gone but for what the databases in the state folders know, and record "
+        "again when they are opened: keep these folders. Reports of a partition whose database was gone by then may "
+        "lack events without saying so. "
         "`reports accept-gap --webhooks` ends this condition"
     )
 

@@ -184,6 +184,8 @@ def _hash(settings: Settings, name: str) -> tuple[dict[bytes, bytes], int]:
 
 def was_counted(stood: GapSeen, published: Fence | None, history: History) -> bool:
     """Whether another database than the one that waits has counted what is missing."""
+    if stood.counted:
+        return True
     if published is not None and published.topic == stood.topic_id:
         return published.offset > stood.position
     if published is not None:
@@ -241,10 +243,15 @@ def loss_of(gap: Gap) -> str:
     first = utc_text(gap.before_ms) if gap.before_ms is not None else None
     older = f", stored before {first}" if first else ""
     if gap.counted:
+        if gap.recreated:
+            what = f"in topic {FACTS} before it was recreated"
+        elif gap.lost_end:
+            what = f"at offsets {gap.to} to {gap.position - 1}, the end that the log has lost"
+        else:
+            what = f"before offset {gap.to}"
         return (
-            f"{where}: this worker's database lacks what stood "
-            + (f"in topic {FACTS} before it was recreated" if gap.recreated else f"before offset {gap.to}")
-            + f"{older}. Another database has counted it, and reports show it: going on here takes it out of them"
+            f"{where}: this worker's database lacks what stood {what}{older}. Another database has counted it, and "
+            "reports show it: going on here takes it out of them"
         )
     if gap.recreated:
         return (

@@ -16,10 +16,9 @@ import gc
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final
 
 import click
 import uvicorn
@@ -43,7 +42,7 @@ from app.topics import RECORD_OVERHEAD
 from cli.identity import identify
 from cli.listening import BACKLOG, listen, raise_file_limit
 from cli.role_configuration import RoleConfiguration, begin_role
-from tables.background import Background
+from tables.background import Background, in_thread
 from tables.conditions import Conditions
 from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
@@ -55,9 +54,6 @@ KEEP_ALIVE_S: Final = 75
 MAX_HEAD_BYTES: Final = 1024 * 1024 + 64 * 1024
 """Of a request's line and headers: a signature of a megabyte is still told that it is wrong."""
 _TOO_LARGE: Final = b'{"error":"headers_too_large","message":"the request\'s headers are too large"}'
-
-
-_Result = TypeVar("_Result")
 
 
 class Protocol(HttpToolsProtocol):
@@ -241,26 +237,3 @@ def beside(
         "presence": watch.tell,
         "watch": watch.run,
     }
-
-
-def in_thread(function: Callable[[], _Result]) -> asyncio.Future[_Result]:
-    """Runs it in a thread that nobody waits for when the process ends: an executor's would be waited for."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_Result] = loop.create_future()
-
-    def settle(result: _Result | None, error: BaseException | None) -> None:
-        if not future.done():
-            future.set_exception(error) if error is not None else future.set_result(cast(_Result, result))
-
-    def run() -> None:
-        result: _Result | None = None
-        caught: BaseException | None = None
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001  # whoever awaits it raises it
-            caught = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, caught)
-
-    threading.Thread(target=run, name=getattr(function, "__name__", "prepare"), daemon=True).start()
-    return future

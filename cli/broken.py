@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from app.errors import ReportsError
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
+from cli.identity import known_identity
 from tables.broken import advice
-from tables.completeness import lacking
+from tables.completeness import lacking_of_published
 
 ADDRESS_S = 3.0
 
@@ -19,7 +22,8 @@ def words(error: BaseException) -> str:
 def _lacks(partition: int) -> str | None:
     """What topic `facts` no longer has of the partition; None: that can't be asked."""
     try:
-        settings = wait_for_addresses(load_settings(), ADDRESS_S, ("kafka",))
-        return lacking(settings.kafka, [partition])[partition]
+        settings = wait_for_addresses(load_settings(), ADDRESS_S)
+        settings = msgspec.structs.replace(settings, installation=known_identity(settings).id)
+        return lacking_of_published(settings, [partition]).get(partition)
     except ReportsError:
         return None

@@ -32,7 +32,7 @@ from cli.leash import leashed
 from cli.listening import listen, raise_file_limit
 from cli.role_configuration import Follow, begin_role
 from tables.background import Background
-from tables.completeness import lacking
+from tables.completeness import lacking_of_published
 from tables.conditions import Conditions
 from tables.own_files import OwnFiles
 from tables.presence import Presence, presence
@@ -125,7 +125,7 @@ async def serve(
     beside = [
         background.task("announcer", announcer.run),
         background.task("reach", reach.run),
-        background.task("log", lambda: partitions.faults.watch_log(partial(lacking, settings.kafka))),
+        background.task("log", lambda: partitions.faults.watch_log(partial(lacking_of_published, settings))),
         background.task("presence", lambda: tell(redis, name, said)),
         background.task("clock", lambda: keep_time(redis, clock, conditions)),
         # Only settings are of use here, and these take effect with the next start.

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from agents.set_aside import SET_ASIDE
-from app.errors import StateError
+from app.errors import StateError, TryLater
 from app.settings import Settings
 from app.topics import FACTS
 from app.words import number_of
@@ -26,7 +26,7 @@ from cli.config import load_settings
 from cli.identity import identify
 from cli.progress import Progress
 from cli.verifier.stored import owners
-from tables.completeness import lacking, partitions_of
+from tables.completeness import lacking_of_published, partitions_of
 from tables.conditions import Condition
 from tables.presence import WORKERS, conditions_of
 from tables.rebuilds import Request, ask
@@ -42,14 +42,24 @@ POLL_S = 0.25
     "--from-log", is_flag=True, help="Forget the state and count topic facts again from its first record."
 )
 @click.option("--wait", default=3600.0, show_default=True, help="Seconds to wait for the workers; 0: don't.")
-def command(*, from_log: bool, wait: float) -> int:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --from-log: say whether topic facts still has everything, and do nothing.",
+)
+def command(*, from_log: bool, wait: float, dry_run: bool) -> int:
     """Compute sums, sections, index and sketches again from the recipients, by the verdict rules of the settings.
 
     Runs on any host: the workers are asked through Redis.
     """
+    if dry_run and not from_log:
+        raise click.UsageError("--dry-run goes with --from-log")
     settings = identify(load_settings()).settings
     if from_log:
         check_log(settings)
+    if dry_run:
+        click.echo(f"topic {FACTS} still has all that was counted: nothing would be lost")
+        return 0
     try:
         return asyncio.run(_rebuild(settings, from_log, wait))
     except RedisError as error:
@@ -57,12 +67,19 @@ def command(*, from_log: bool, wait: float) -> int:
 
 
 def check_log(settings: Settings) -> None:
-    """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good."""
-    lacks = partitions_of(lacking(settings.kafka, range(settings.partitions)))
-    if lacks:
+    """Raises StateError where the log no longer has what was counted: counted again, it would be gone for good; and
+    TryLater where that can't be told of every partition."""
+    known = lacking_of_published(settings, range(settings.partitions))
+    if lacks := partitions_of(known):
         raise StateError(
             f"topic {FACTS} no longer has all that was counted of partition {lacks}. `reports rebuild` without "
             "--from-log makes everything anew from the recipients, and loses nothing"
+        )
+    if unknown := sorted(set(range(settings.partitions)) - known.keys()):
+        raise TryLater(
+            1,
+            f"the log of partition {', '.join(map(str, unknown))} can't be read at the moment, so nobody can say "
+            "whether it has all that was counted: see that all of Kafka's brokers run, and try again",
         )
 
 

@@ -17,11 +17,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from tables.conditions import Condition, Conditions
 
 log = logging.getLogger("reports.background")
+
+_Result = TypeVar("_Result")
 
 FIRST_S: Final = 0.2
 MAX_S: Final = 10.0
@@ -165,3 +167,26 @@ class Following:
         self.stopping.set()
         if self._thread is not None:
             self._thread.join(timeout=within_s)
+
+
+def in_thread(function: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """Runs it in a thread that nobody waits for when the process ends: an executor's would be waited for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(cast(_Result, result))
+
+    def run() -> None:
+        result: _Result | None = None
+        caught: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001  # whoever awaits it raises it
+            caught = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, caught)
+
+    threading.Thread(target=run, name=getattr(function, "__name__", "prepare"), daemon=True).start()
+    return future

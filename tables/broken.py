@@ -106,8 +106,8 @@ def removal(
     """
     if lacks is None:
         return (
-            f". {how.capitalize()} only if topic {FACTS} still has everything: `reports rebuild --from-log` refuses "
-            "otherwise, and says what is missing"
+            f". {how.capitalize()} only if topic {FACTS} still has everything: `reports rebuild --from-log --dry-run` "
+            "says whether it has"
         )
     if lacks:
         return (

@@ -32,6 +32,8 @@ class GapSeen(msgspec.Struct, frozen=True):
     generation: int
     to: int | None = None
     """Where the log goes on, where that is known."""
+    counted: bool = False
+    """Another database has counted what is missing, up to `position`."""
 
 
 class Accepted(msgspec.Struct, frozen=True):

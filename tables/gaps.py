@@ -4,29 +4,33 @@ Rules:
 - A gap is crossed by a database that stands where it begins: counting goes on where it ends (`app.installation`), and
   never stands there again.
 - Every gap of the topic is noted in the database, crossed or not (one that is counted again from the log comes upon
-  none), and in the row of every campaign that may have lost facts by it: those that are there, and those that appear
-  within a day after it was accepted (`open_at`), since their beginning may be what was lost.
+  none), and in the row of every campaign that may have lost facts by it: those that began before,
+  and those that began within a day after it was accepted (`open_at`), since their beginning may be what was lost.
 - So is a gap of another partition: the database that crossed it doesn't know a campaign that lost all it had there. And
   one of lost webhooks, which is never crossed.
-- A database that crosses one, or has a campaign and notes one, says so in the same write (`Meta.renew`). Whoever
+- What a database has noted and topic `installation`, which was deleted, doesn't know any more is recorded there again
+  (`unrecorded`): the next database is to note it too.
+- A database that crosses one, or notes one in a campaign's row, says so in the same write (`Meta.renew`). Whoever
   opens it gives it another generation: all of it is published anew, whatever the offsets say, and topic `installation`
   says what it has crossed.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from rocksdict import Rdict, WriteBatch
 
 from app.errors import LogGap
 from app.facts import encode
-from app.installation import LATE_MS, Gap, History
+from app.installation import LATE_MS, Gap, History, LostWebhooks
 from app.notices import Note, note_of
 from tables import layout
 from tables.aggregates import campaign_decoder
 from tables.layout import CampaignRow, Meta
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
 
 _decoder: msgspec.msgpack.Decoder[Gap] = msgspec.msgpack.Decoder(Gap)
 
@@ -71,17 +75,19 @@ class Gaps:
             if number in self._known
         ]
 
-    def unrecorded(self, history: History) -> list[Gap]:
-        """What was accepted for this partition, and topic `installation`, which was made again since, doesn't know."""
-        recorded = {gap.number for gap in history.gaps}
-        return sorted(
-            (
-                gap
-                for gap in self._known.values()
-                if gap.webhooks is None and gap.partition == self._partition and gap.number not in recorded
-            ),
-            key=lambda gap: gap.at_ms,
-        )
+    def unrecorded(self, history: History) -> list[Gap | LostWebhooks]:
+        """What topic `installation`, which was made again since, doesn't know."""
+        recorded = {gap.number for gap in (*history.gaps, *history.elsewhere)}
+        missing = [
+            gap
+            for gap in self._known.values()
+            if gap.number not in recorded
+            and (gap.webhooks is not None or gap.concerns_all or gap.partition == self._partition)
+        ]
+        return [
+            gap if gap.webhooks is None else msgspec.structs.replace(gap.webhooks, again=True)
+            for gap in sorted(missing, key=lambda gap: gap.at_ms)
+        ]
 
     def cross(self, db: Rdict, stand: Stand, topic_id: str, history: History) -> Stand:
         """Where the database stands once it has crossed what it can, and that is written.
@@ -90,7 +96,9 @@ class Gaps:
         """
         meta, position = stand
         before = tuple(self._numbers.get(number, number) for number in meta.crossed)
-        reached = history.cross(meta.topic_id, position, meta.generation, before)
+        # An end that the log lost after others had counted it: only who stood there at that time goes back.
+        past = (number for number, gap in self._known.items() if gap.lost_end)
+        reached = history.cross(meta.topic_id, position, meta.generation, {*before, *past})
         self._crossed = {*before, *reached.crossed}
         if reached.topic != topic_id:
             if not position:
@@ -115,14 +123,17 @@ class Gaps:
         if not reached.crossed and not new:
             return Stand(msgspec.structs.replace(meta, crossed=before), position)
         batch = WriteBatch(raw_mode=True)
-        numbers = [one.number for one in new]
         for one in new:
             self._known[one.number] = one
             batch.put(layout.gap_name(one.number), encode(one))
         renew = meta.renew or bool(reached.crossed)
         for name, stored in layout.scan(db, b"C"):
-            renew = True
             row = campaign_decoder.decode(stored)
+            began_ms = _began_ms(db, name[1:])
+            numbers = [one.number for one in new if began_ms < one.at_ms + LATE_MS]
+            if not numbers and not reached.crossed:
+                continue
+            renew = True
             row.gaps += [number for number in numbers if number not in row.gaps]
             row.offset = min(row.offset, reached.position)
             row.sections = {section: min(at, reached.position) for section, at in row.sections.items()}
@@ -139,6 +150,12 @@ class Gaps:
         batch.put(layout.OFFSET, reached.position.to_bytes(8, "big"))
         db.write(batch)
         return Stand(meta, reached.position)
+
+
+def _began_ms(db: Rdict, campaign: bytes) -> int:
+    """When the day of the campaign's first event began, which is not after it was accepted; 0: there is none."""
+    day = next(layout.scan_keys(db, b"D" + campaign), None)
+    return int.from_bytes(day[-4:], "big") * DAY_MS if day is not None else 0
 
 
 def _lower(db: Rdict, position: int, batch: WriteBatch) -> None:

@@ -6,9 +6,12 @@ partition and a retention of a week. Topics are made by `cli.topics`, with the s
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 _LOG_LEVEL: Final = 2
 """librdkafka's own lines: critical ones only. What goes wrong is said by who asked."""
@@ -36,6 +39,20 @@ def client_settings(kafka: str, client_id: str) -> dict[str, str | int | float |
         "allow.auto.create.topics": False,
         "log_level": _LOG_LEVEL,
     }
+
+
+def asked_offsets(
+    admin: AdminClient, topic: str, partitions: Iterable[int], timeout_s: float
+) -> dict[int, tuple[Future[ListOffsetsResultInfo], Future[ListOffsetsResultInfo]]]:
+    """Partition → its first offset, and the one behind its last record. All are asked at once; each future raises
+    KafkaException where its partition can't be asked."""
+    wanted = [TopicPartition(topic, partition) for partition in partitions]
+    if not wanted:
+        return {}
+    spec: Any = OffsetSpec  # its constructors have no annotations
+    starts = admin.list_offsets(dict.fromkeys(wanted, spec.earliest()), request_timeout=timeout_s)
+    ends = admin.list_offsets(dict.fromkeys(wanted, spec.latest()), request_timeout=timeout_s)
+    return {tp.partition: (starts[tp], ends[tp]) for tp in wanted}
 
 
 def kafka_words(error: BaseException | KafkaError, kafka: str) -> str:

@@ -37,7 +37,7 @@ from app.facts import (
     encode,
 )
 from app.fold import Changes, empty_state, fold
-from app.installation import Gap, History
+from app.installation import Gap, History, LostWebhooks
 from app.notices import Note
 from app.state import STATE_VERSION, RecipientState, decode_state, encode_state
 from app.verdicts import Rules
@@ -249,8 +249,8 @@ class PartitionDatabase:
             raise grouped.fault
         return applied
 
-    def unrecorded_gaps(self, history: History) -> list[Gap]:
-        """Those of this partition that topic `installation` doesn't know any more."""
+    def unrecorded_gaps(self, history: History) -> list[Gap | LostWebhooks]:
+        """Those that topic `installation` doesn't know any more."""
         return self._gaps.unrecorded(history)
 
     def notes(self, row: CampaignRow) -> list[Note]:

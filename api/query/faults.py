@@ -16,10 +16,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.errors import TryLater
+from tables.background import in_thread
 from tables.broken import damaged_file, is_forbidden, way_out, words_of
 
 LASTING_S: Final = 10.0
@@ -107,7 +109,7 @@ class Faults:
     async def watch_log(self, ask: Callable[[Collection[int]], Mapping[int, str]]) -> None:
         """While anything is wrong, asks what topic `facts` lacks of these partitions; until cancelled.
 
-        `ask`: `tables.completeness.lacking`; it blocks."""
+        `ask`: `tables.completeness.lacking_of_published`; it blocks."""
         ask_at, asked = 0.0, set[int]()
         while True:
             wrong = {partition for partition in self._errors() if partition is not None}
@@ -115,7 +117,7 @@ class Faults:
                 self._lacks = {}
             elif not wrong <= asked or self._clock() >= ask_at:
                 try:
-                    self._lacks = await asyncio.to_thread(ask, sorted(wrong))
+                    self._lacks = await in_thread(partial(ask, sorted(wrong)))
                 except TryLater:
                     self._lacks = {}
                 ask_at = self._clock() + LOG_S

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agents import publication, publish
@@ -182,8 +182,13 @@ class World(RuleBasedStateMachine):
             return
         ends = {partition: len(self.logs[partition]) for partition in new}
         try:
+            ahead: set[int] = set()
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                for partition, fence in zip(new, self.do(worker.writer.partition_fences(new)), strict=True):
+                    if fence is not None and fence.topic == self.topic and fence.offset > ends[partition]:
+                        ahead.add(partition)
             generations = self.do(
-                generations_at_assignment(self.installation, worker.writer, f"host {host}", self.topic, ends)
+                generations_at_assignment(self.installation, worker.writer, f"host {host}", new, ahead)
             )
         except ENDING:
             self.restart(host)

@@ -147,8 +147,8 @@ def test_a_host_that_knows_another_id_says_so_once() -> None:
 
 
 def test_a_whole_log_can_be_counted_again() -> None:
-    assert history(topics("a"), counted()).lacks("a", 0) == ""
-    assert history(topics("a"), counted()).lacks("a", 3) == "what is older than offset 3"
+    assert history(topics("a"), counted()).lacks("a", 0, 50, 0) == ""
+    assert history(topics("a"), counted()).lacks("a", 3, 50, 0) == "what is older than offset 3"
 
 
 def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
@@ -161,8 +161,10 @@ def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
         (topics("a"), counted(), topics("b"), gap("a", 5, "b", 0, partition=1)),
     ):
         assert history(*records).origin("b") == "a"
-        assert history(*records).lacks("b", 0) == "what was counted of the topic before it was recreated"
-    assert history(topics("a"), counted(partition=1)).lacks("b", 0) == ""
+        assert (
+            history(*records).lacks("b", 0, 50, 0) == "what was counted of the topic before it was recreated"
+        )
+    assert history(topics("a"), counted(partition=1)).lacks("b", 0, 50, 0) == ""
     assert history(topics("a"), counted(), accepted).cross("a", 5) == ("b", 0, (accepted.number,))
     assert history(topics("a"), counted(), accepted).cross("a", 4).topic == "a", "it would lose one more"
 
@@ -178,8 +180,8 @@ def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
 )
 def test_databases_may_be_older_than_the_topic(began: Record) -> None:
     assert history(began, topics("a"), LostSeen(at_ms=8)).origin("b") == "a"
-    assert history(began, topics("a")).lacks("b", 0)
-    assert history(began, topics("a")).lacks("a", 0) == ""
+    assert history(began, topics("a")).lacks("b", 0, 50, 0)
+    assert history(began, topics("a")).lacks("a", 0, 50, 0) == ""
 
 
 def test_a_gap_has_the_same_number_in_whatever_topic_it_stands() -> None:
@@ -206,15 +208,18 @@ def test_an_empty_database_crosses_what_was_accepted_for_it_or_the_last_one_had_
     assert history(counted(), accepted, counted(crossed=(accepted.number,))).cross("a", 0, 9).position == 7
     # An earlier version wrote the offset of the gap's record.
     assert history(counted(), accepted, counted(crossed=(1,))).cross("a", 0, 9).position == 7
-    assert history(counted(), accepted, counted(crossed=(1,))).lacks("a", 7) == ""
-    assert history(counted(), accepted, counted(crossed=(1,)), counted()).lacks("a", 7)
+    assert history(counted(), accepted, counted(crossed=(1,))).lacks("a", 7, 50, 0) == ""
+    assert history(counted(), accepted, counted(crossed=(1,)), counted()).lacks("a", 7, 50, 0)
 
 
 def test_a_log_that_lost_its_end_is_not_whole() -> None:
     """Counted again it would lack that; one that had counted it crosses the gap once, and lacks nothing."""
     lost = gap("a", 10, "a", 8)
     found = history(topics("a"), counted(), lost)
-    assert found.lacks("a", 0) == "what was counted before the log lost its end"
+    assert found.lacks("a", 0, 50, 0) == "what was counted before the log lost its end"
+    # Before it is accepted: who has counted it says so.
+    assert history(counted()).lacks("a", 0, 8, 10) == "what was counted before the log lost its end"
+    assert history(counted()).lacks("a", 0, 8, 8) == ""
     assert found.cross("a", 10, 1) == ("a", 8, (lost.number,))
     assert found.cross("a", 10, 1, known=(lost.number,)) == ("a", 10, ())
     assert "the numbers are right" in notices([(0, note_of(lost))])[0]["message"]

@@ -29,6 +29,8 @@ from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import Request, ask, write_request
+from tables.redis_names import sync_client
+from tables.views import NUMBERS, Fence
 from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
 from tests.support.kafka import delete_topics
@@ -429,16 +431,36 @@ async def noted(worker: Worker, count: int) -> None:
     raise AssertionError(f"readers see {await notices(worker.world)}")
 
 
-async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    await counted(world)
+def count_lost_end(world: World) -> None:
+    """The database of partition 0 has counted four records that the log has lost, and reports show them."""
     topic_id = LogInspector(world.kafka).topic_id(FACTS)
     meta = Meta(LAYOUT_VERSION, 0, 2, topic_id, keys.secret_fingerprint(world.settings.secret), 1)
     base = PartitionDatabase(world.state / "p0", meta, world.settings.secret, RecipientCache(10))
     base.apply([(offset, record(offset, 0)) for offset in range(5, 9)])
+    fence = Fence(base.generation, base.next_offset, topic_id)
     base.close()
+    with sync_client(world.settings.redis, world.settings.installation, timeout_s=5) as client:
+        client.hset(NUMBERS.positions, "0", fence.text())
+
+
+async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    await counted(world)
+    count_lost_end(world)
+    lack = "what was counted before the log lost its end"
+    for option in ("--wait=0", "--dry-run"):
+        assert await asyncio.to_thread(run, ["rebuild", "--from-log", option]) == 3
+        assert f"of partition 0 ({lack})" in capsys.readouterr().err
+    # Nor does a worker that hears of a request in spite of it.
+    write_request(world.state, Request("again", from_log=True))
     async with world.worker(publishing=True) as worker:
         await set_aside(worker)
         assert "has counted up to offset 9 but the log ends at 5" in worker.conditions[SET_ASIDE].message
+        assert world.opens() == 9
+        worker.aggregator.set_aside(0, Exception("Corruption: block checksum mismatch"))
+        assert f"Counted again from the log it would lack {lack}" in worker.conditions[SET_ASIDE].message
+        worker.aggregator.close(0)
+        await worker.open()
+        await set_aside(worker)
         assert await accept(worker, "0", "--yes") == 0
         assert "lost its end, offsets 5 to 8 (4 records)" in capsys.readouterr().out
         world.fill(2, begin=50)
@@ -446,6 +468,53 @@ async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixtu
         assert worker.aggregator.positions == {0: 7, 1: 7}
         await published(world, 9 + 2 + 5 + 2)
         assert "lost its last 4 records" in (await notices(world))[0]
+        await worker.aggregator.check_log()
+        assert f"of partition 0 ({lack})" in worker.conditions[LOG_INCOMPLETE].message
+
+
+async def test_a_log_that_lost_its_end_and_a_database_that_had_not_counted_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A removed folder, an older copy, another host's: reports don't go back in silence."""
+    await counted(world)
+    older = world.folder / "older"
+    shutil.copytree(world.state / "p0", older)
+    count_lost_end(world)
+    shutil.move(world.state / "p0", world.folder / "whole")
+    shutil.move(older, world.state / "p0")
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert "reports show what was counted up to offset 9, but the log ends at 5" in (
+            worker.conditions[SET_ASIDE].message
+        )
+        assert await accept(worker, "0", "--yes") == 3
+        said = capsys.readouterr()
+        assert "lacks what stood at offsets 5 to 8, the end that the log has lost" in said.out
+        # What it advises first: the database that has it.
+        worker.aggregator.close(0)
+        shutil.move(world.state / "p0", older)
+        shutil.copytree(world.folder / "whole", world.state / "p0")
+        await worker.open()
+        await set_aside(worker)
+        assert "has counted up to offset 9 but the log ends at 5" in worker.conditions[SET_ASIDE].message
+        # And where that is gone for good:
+        worker.aggregator.close(0)
+        shutil.rmtree(world.state / "p0")
+        await worker.open()
+        await set_aside(worker)
+        (advice,) = re.findall(r"`reports accept-gap ([^`]*)`", said.err)
+        assert await accept(worker, *advice.split(), "--yes") == 0
+        await published(world, 10)
+        (notice,) = await notices(world)
+        assert "that had been counted may be missing (partition 0)" in notice
+        world.fill(6, begin=50)
+        await worker.settle()
+        await published(world, 22)
+        await noted_everywhere(worker, 1)
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert SET_ASIDE not in worker.conditions
+        assert worker.aggregator.positions == {0: 11, 1: 11}, "what came in since is counted once"
 
 
 async def test_a_record_that_is_none(world: World) -> None:

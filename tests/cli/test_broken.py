@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -20,7 +21,7 @@ from api.query.faults import Faults, tables_of
 from cli import broken
 from cli.main import run
 from cli.owned import Owned, owned
-from tables.completeness import lacking
+from tables.completeness import lacking_of_published
 from tables.views import Fence
 from tests.cli.test_accept_gap import accept, counted, published, set_aside
 from tests.support.counting import World
@@ -37,7 +38,7 @@ async def query_says(world: World, error: Exception) -> str:
     faults.unread(0, error, tables_of(world.state / "p0"))
     (first,) = faults.said().values()
     assert UNKNOWN in first, "it isn't known yet"
-    watching = asyncio.create_task(faults.watch_log(lambda partitions: lacking(world.kafka, partitions)))
+    watching = asyncio.create_task(faults.watch_log(partial(lacking_of_published, world.settings)))
     for _ in range(400):
         (said,) = faults.said().values()
         if said != first:

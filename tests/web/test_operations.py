@@ -51,7 +51,9 @@ async def test_a_refused_worker_is_not_called_silent(stack: Stack, tab: Tab) -> 
         stranger.start("normalize")
         stranger.wait_for(lambda: not stranger.is_alive("normalize"), 30, "it is refused")
         await signed_in(tab, stack, PAGE)
-        await tab.until("document.querySelector('[aria-label=Workers].card .light.offline')?.textContent === 'Refused'")
+        await tab.until(
+            "document.querySelector('[aria-label=Workers].card .light.offline')?.textContent === 'Refused'"
+        )
         seen = await tab.text()
         assert "role normalize is refused" in seen and "last tried" in seen and "Silent" not in seen
         await assert_accessible(tab)
