@@ -400,6 +400,52 @@ async def test_lost_webhooks_are_noted_in_every_report(world: World) -> None:
         log.append(lost(6, 2, START_MS + 1))
         await noted(worker, 2)
         assert said in await notices(world)
+    # What stood there before is recorded again by who noted it, and is no news.
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        installation = log.read()
+        assert installation is not None
+        assert [one.partition for one in installation.unseen] == [6]
+        assert {one.partition for one in installation.lost} == {3, 4, 5, 6}
+        assert len(installation.lost) == 4, "once, not by each partition"
+    for partition in range(world.partitions):
+        shutil.rmtree(world.state / f"p{partition}")
+    async with world.worker(publishing=True) as worker:
+        await noted(worker, 2)
+        assert said in await notices(world)
+
+
+async def test_a_loss_of_long_before_is_no_news_to_a_campaign(world: World) -> None:
+    log = InstallationLog(world.kafka)
+    await counted(world)
+    for days, partition in ((2, 3), (1, 4)):
+        at_ms = START_MS - days * LATE_MS + 1
+        log.append(
+            LostWebhooks(
+                partition=partition, topic_before="w", position=2, topic="w", to=5, lost=days, at_ms=at_ms
+            )
+        )
+        async with world.worker(publishing=True) as worker:
+            await worker.settle()
+            await noted_everywhere(worker, partition - 2)
+            await noted(worker, partition - 3)
+
+
+async def test_a_gap_that_was_crossed_before_topic_installation_was_made_again(world: World) -> None:
+    """Nobody has counted what was gone before it: the log has everything, and a new database crosses it, too."""
+    world.trim(0, 3)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert await accept(worker, "0", "--yes") == 0
+        await published(world, 7)
+    world.remake_installation()
+    for _ in range(2):
+        async with world.worker(publishing=True) as worker:
+            await worker.settle()
+            assert worker.conditions == {}
+            await published(world, 7)
+            assert len(await notices(world)) == 1
+        shutil.rmtree(world.state / "p0")
 
 
 async def noted_everywhere(worker: Worker, count: int) -> None:
