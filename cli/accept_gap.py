@@ -115,8 +115,11 @@ def command(
             )
         click.confirm(question, abort=True)
     accept(settings, gaps)
-    if wait:
-        _wait(settings, [gap.partition for gap in gaps], wait)
+    try:
+        if wait:
+            _wait(settings, [gap.partition for gap in gaps], wait)
+    except StateError as error:
+        raise StateError(f"{error}. And {_refusal(refused)}" if refused else str(error)) from None
     if refused:
         raise _refusal(refused)
     return 0

@@ -68,7 +68,6 @@ WITHOUT = {
     "api/producer.py:Producer.send": "called in the producer's thread; `_sweep` sets futures",
     "api/queries.py:Queries.tops": AWAITED,
     "api/query/announcer.py:Announcer.run": AWAITED,
-    "api/query/faults.py:Faults.watch_log": AWAITED,
     "api/query/exports.py:Exports._see_off": AWAITED,
     "api/query/exports.py:Exports.end": AWAITED,
     "api/query/server.py:QueryServer.__init__": AWAITED,

@@ -343,9 +343,14 @@ async def test_all_but_what_another_database_has_counted(
     async with world.worker(publishing=True) as worker:
         await worker.settle()
         await told(world, {0, 1})
+        # Nothing tends the worker while it waits.
+        assert await asyncio.to_thread(run, ["accept-gap", "--all", "--yes", "--wait", "0.01"]) == 3
+        refusal = "counted what is missing in partition 0,"
+        said = capsys.readouterr().err
+        assert "partition 1 is not counted on after" in said and refusal in said
         assert await accept(worker, "--all", "--yes") == 3
         assert worker.aggregator.positions == {1: 10}
-        assert "counted what is missing in partition 0," in capsys.readouterr().err
+        assert refusal in capsys.readouterr().err
         # What it advises.
         worker.aggregator.close(0)
         shutil.rmtree(world.state / "p0")
