@@ -82,6 +82,9 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     """The request for a rebuild that it was made for."""
 
 
+_Place = tuple[int, str, int | None, str, int | None]
+
+
 class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks"):
     partition: int
     """Of topic `webhooks`."""
@@ -107,8 +110,8 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
         return self.topic_before != self.topic or (self.lost is None and self.position is not None)
 
     @property
-    def place(self) -> tuple[int, str, int | None, str, int | None]:
-        """What is lost. A second record of the same says nothing new: who found it ended before that was known."""
+    def place(self) -> _Place:
+        """Where what is lost begins (`Losses`)."""
         to = self.to if self.position is None else None
         return self.partition, self.topic_before, self.position, self.topic, to
 
@@ -136,6 +139,31 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
             partition=partition, topic_before="", position=0, topic="", to=0, end=0, before_ms=self.before_ms,
             at_ms=self.at_ms, webhooks=self,
         )  # fmt: skip
+
+
+class Losses:
+    """Webhooks that were found lost, each of them once.
+
+    Who found them may end before it commits anything behind them: the next one finds the same again, and what has gone
+    since of the log where reading was to go on."""
+
+    def __init__(self, known: Iterable[LostWebhooks] = ()) -> None:
+        self._to: dict[_Place, int] = {}
+        """Where reading was to go on."""
+        for one in known:
+            self.add(one)
+
+    def add(self, one: LostWebhooks) -> LostWebhooks | None:
+        """What of it was not added before; None: nothing."""
+        passed: set[_Place] = set()  # where a log has lost its end, its offsets come again
+        while one.place in self._to:
+            to = self._to[one.place]
+            if to >= one.to or one.place in passed:
+                return None
+            passed.add(one.place)
+            one = msgspec.structs.replace(one, topic_before=one.topic, position=to, lost=one.to - to)
+        self._to[one.place] = one.to
+        return one
 
 
 class LostSeen(msgspec.Struct, frozen=True, kw_only=True, tag="lost_seen"):
@@ -295,6 +323,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     topics: Topics | None = None
     lost: list[LostWebhooks] = []
     unseen: list[LostWebhooks] = []
+    losses = Losses()
     webhooks_from_ms, webhooks_topic = 0, ""
     before: set[str] = set()
     records = list(records)
@@ -318,9 +347,9 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         elif isinstance(record, LostWebhooks):
             if record.lost_read_ones:
                 webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
-            if not record.again and all(record.place != one.place for one in lost):
-                unseen.append(record)
             lost.append(record)
+            if (new := losses.add(record)) is not None and not new.again:
+                unseen.append(new)
         elif isinstance(record, LostSeen):
             unseen, again_ms = [], None
     if identity is None:
@@ -367,6 +396,7 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
 def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]) -> dict[int, History]:
     """(offset, value) in the order of the log → what they say of each of the partitions."""
     gaps: dict[int, Gap] = {}
+    losses = Losses()
     lost: list[LostWebhooks] = []
     given: list[Generation] = []
     recorded = ""
@@ -385,8 +415,8 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
             given.append(record)
-        elif isinstance(record, LostWebhooks) and all(record.place != one.place for one in lost):
-            lost.append(record)
+        elif isinstance(record, LostWebhooks) and (new := losses.add(record)) is not None:
+            lost.append(new)
     crossed = {one.partition: one.crossed for one in given}
     return {
         partition: History(

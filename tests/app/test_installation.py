@@ -49,6 +49,42 @@ def test_a_topic_that_was_made_again_says_so_until_that_is_seen() -> None:
     assert old.again_ms is None
 
 
+def test_what_is_lost_behind_webhooks_that_were_lost() -> None:
+    """Who finds a loss may end before it commits anything: the next one's is the same, and more."""
+
+    def lost(position: int, to: int, count: int | None = None, topic_before: str = "w") -> LostWebhooks:
+        return LostWebhooks(
+            partition=0, topic_before=topic_before, position=position, topic="w", to=to, lost=count, at_ms=to
+        )
+
+    def found(*records: LostWebhooks) -> list[tuple[int | None, int, int | None]]:
+        log = [(n, encode(one)) for n, one in enumerate([identity("a"), *records])]
+        installation = installation_of(log)
+        assert installation is not None
+        gaps = histories_of(log, [5])[5].elsewhere
+        webhooks = [one.webhooks for one in gaps if one.webhooks is not None]
+        assert [one for one in webhooks if not one.again] == installation.unseen
+        assert len({one.number for one in gaps}) == len(gaps)
+        assert len(notices([(5, note_of(one)) for one in gaps])) == len(gaps)
+        assert sum(note_of(one).lost for one in gaps) == sum(one.lost or 0 for one in webhooks)
+        return [(one.position, one.to, one.lost) for one in installation.unseen]
+
+    first, second = (900, 1000, 100), (1000, 2000, 1000)
+    assert found(lost(*first)) == found(lost(*first), lost(*first)) == [first]
+    both = [first, second]
+    assert found(lost(*first), lost(900, 2000, 1100)) == both
+    assert found(lost(*first), lost(*second), lost(900, 2000, 1100)) == both, "written once"
+    third = [*both, (2000, 2500, 500)]
+    assert found(lost(*first), lost(900, 2000, 1100), lost(900, 2500, 1600)) == third
+    assert found(lost(*first), lost(*second), lost(900, 2500, 1600)) == third
+    noted = msgspec.structs.replace(lost(*first), again=True)
+    assert found(noted, lost(900, 2000, 1100)) == [second], "of which only that is news"
+    # Of a topic that was recreated, and was trimmed before anything of it was read; of a log that lost its end.
+    assert found(lost(7, 0, 3, "v"), lost(7, 4, 3, "v")) == [(7, 0, 3), (0, 4, 4)]
+    assert found(lost(50, 0), lost(50, 4)) == [(50, 0, None), (0, 4, 4)]
+    assert found(lost(2, 5, 3), lost(5, 2), lost(5, 9, 4)) == [(2, 5, 3), (5, 2, None)], "offsets came again"
+
+
 def test_the_first_identity_and_the_last_topics_win() -> None:
     log = [
         (0, encode(identity("a"))),
