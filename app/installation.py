@@ -51,8 +51,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     at_ms: int
     again_ms: int | None = None
     """When the topic was made again under this id, having been deleted."""
-    adopted: bool = False
-    """Facts were there before: databases may have counted them that no record names."""
+    adopted: bool | None = None
+    """Facts were there before: databases may have counted them that no record names. None: an earlier version wrote
+    it, and didn't say."""
     format: int = FORMAT
 
 
@@ -401,10 +402,11 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
     given: list[Generation] = []
     recorded = ""
     before: dict[str, str] = {}
+    identity: Identity | None = None
     older = False
     for offset, record in _decoded(records):
         if isinstance(record, Identity):
-            older = older or record.adopted or record.again_ms is not None
+            identity = identity or record
         elif isinstance(record, TopicRecreated):
             older = True
         elif isinstance(record, Gap):
@@ -417,11 +419,15 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             given.append(record)
         elif isinstance(record, LostWebhooks) and (new := losses.add(record)) is not None:
             lost.append(new)
+    may_be_older = identity is not None and identity.adopted is None
+    older = older or (identity is not None and (bool(identity.adopted) or identity.again_ms is not None))
     crossed = {one.partition: one.crossed for one in given}
     return {
         partition: History(
             gaps=tuple(one for one in gaps.values() if one.partition == partition),
-            generations=older + sum(one.partition == partition for one in given),
+            # Where an earlier version has made the installation, and not adopted it, there is a record of each
+            # database: to guess one more would take the partition's first one for its second.
+            generations=max(older + sum(one.partition == partition for one in given), int(may_be_older)),
             # Earlier versions wrote the offsets of the gaps' records.
             crossed=tuple(gaps[n].number if n in gaps else n for n in crossed.get(partition, ())),
             answered=frozenset(one.answers for one in given if one.partition == partition),

@@ -205,19 +205,42 @@ def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
     assert history(topics("a"), counted(), accepted).cross("a", 4).topic == "a", "it would lose one more"
 
 
+EARLIER = msgspec.json.decode(
+    b'{"type":"identity","id":"b","secret":"s","partitions":2,"at_ms":5,"again_ms":null,"format":1}',
+    type=Identity,
+)
+"""As an earlier version wrote it, where it adopted an installation, and where it made one."""
+
+
 @pytest.mark.parametrize(
     "began",
     [
         Identity(id="b", secret="s", partitions=2, at_ms=5, adopted=True),
+        EARLIER,
         Identity(id="b", secret="s", partitions=2, at_ms=5, again_ms=5),
         TopicRecreated(before="a", at_ms=7),
     ],
-    ids=["adopted", "made again", "made again under another id"],
+    ids=["adopted", "of an earlier version", "made again", "made again under another id"],
 )
 def test_databases_may_be_older_than_the_topic(began: Record) -> None:
     assert history(began, topics("a"), LostSeen(at_ms=8)).origin("b") == "a"
     assert history(began, topics("a")).lacks("b", 0, 50, 0)
     assert history(began, topics("a")).lacks("a", 0, 50, 0) == ""
+
+
+def test_what_an_earlier_version_made_has_no_database_that_is_not_recorded() -> None:
+    """Of a partition that has a record of one: its first would be taken for its second."""
+    adopted = msgspec.structs.replace(EARLIER, adopted=True)
+    assert history(EARLIER, counted()).generations == history(EARLIER).generations == 1
+    assert history(adopted, counted()).generations == 2
+
+
+def test_an_installation_that_was_made_new_lacks_nothing() -> None:
+    made = Identity(id="b", secret="s", partitions=2, at_ms=5, adopted=False)
+    late = Identity(id="c", secret="s", partitions=2, at_ms=6, adopted=True)
+    assert history(made, late, topics("a")).lacks("b", 0, 50, 0) == ""
+    assert history(made, late, topics("a")).generations == 0
+    assert b'"adopted":false' in encode(made), "what isn't said is of an earlier version"
 
 
 def test_a_gap_has_the_same_number_in_whatever_topic_it_stands() -> None:
