@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import msgspec
@@ -86,7 +88,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
 _Place = tuple[int, str, int | None, str, int | None]
 
 
-class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks"):
+class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="lost_webhooks"):
     partition: int
     """Of topic `webhooks`."""
     topic_before: str
@@ -115,6 +117,11 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
         """Where what is lost begins (`Losses`)."""
         to = self.to if self.position is None else None
         return self.partition, self.topic_before, self.position, self.topic, to
+
+    @cached_property
+    def number(self) -> int:
+        """Of the gap that it is to each partition of `facts`."""
+        return _number_of(self.place)
 
     def words(self) -> str:
         """For operators."""
@@ -171,7 +178,7 @@ class LostSeen(msgspec.Struct, frozen=True, kw_only=True, tag="lost_seen"):
     at_ms: int
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
+class Gap(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="gap"):
     partition: int
     topic_before: str
     """Kafka's id of the topic that the database was counted from; another one than `topic` where it was recreated."""
@@ -195,9 +202,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     @property
     def number(self) -> int:
         """Tells it from all others, also from those in a topic `installation` that is gone."""
-        place = (self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms)
-        what = msgspec.json.encode(place if self.webhooks is None else self.webhooks.place)
-        return int.from_bytes(hashlib.blake2b(what, digest_size=_NUMBER_BYTES).digest(), "big")
+        return self._own_number if self.webhooks is None else self.webhooks.number
+
+    @cached_property
+    def _own_number(self) -> int:
+        return _number_of((self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms))
 
     @property
     def concerns_all(self) -> bool:
@@ -222,6 +231,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
         if topic != self.topic:
             return False
         return self.position == position if self.to < self.position else self.position <= position < self.to
+
+
+def _number_of(what: tuple[int | str | None, ...]) -> int:
+    digest = hashlib.blake2b(msgspec.json.encode(what), digest_size=_NUMBER_BYTES).digest()
+    return int.from_bytes(digest, "big")
 
 
 class Reached(NamedTuple):
@@ -399,7 +413,9 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
     gaps: dict[int, Gap] = {}
     losses = Losses()
     lost: list[LostWebhooks] = []
-    given: list[Generation] = []
+    given: Counter[int] = Counter()
+    crossed: dict[int, tuple[int, ...]] = {}
+    answered: defaultdict[int, set[str]] = defaultdict(set)
     recorded = ""
     before: dict[str, str] = {}
     identity: Identity | None = None
@@ -416,21 +432,22 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
         elif isinstance(record, Topics):
             recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
-            given.append(record)
+            given[record.partition] += 1
+            crossed[record.partition] = record.crossed
+            answered[record.partition].add(record.answers)
         elif isinstance(record, LostWebhooks) and (new := losses.add(record)) is not None:
             lost.append(new)
     may_be_older = identity is not None and identity.adopted is None
     older = older or (identity is not None and (bool(identity.adopted) or identity.again_ms is not None))
-    crossed = {one.partition: one.crossed for one in given}
     return {
         partition: History(
             gaps=tuple(one for one in gaps.values() if one.partition == partition),
             # Where an earlier version has made the installation, and not adopted it, there is a record of each
             # database: to guess one more would take the partition's first one for its second.
-            generations=max(older + sum(one.partition == partition for one in given), int(may_be_older)),
+            generations=max(older + given[partition], int(may_be_older)),
             # Earlier versions wrote the offsets of the gaps' records.
             crossed=tuple(gaps[n].number if n in gaps else n for n in crossed.get(partition, ())),
-            answered=frozenset(one.answers for one in given if one.partition == partition),
+            answered=frozenset(answered[partition]),
             recreated_from=before,
             recorded=recorded,
             elsewhere=(

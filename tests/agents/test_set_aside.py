@@ -16,12 +16,16 @@ import pytest
 import redis
 from rocksdict import Rdict
 
+from agents import aggregate
+from agents.aggregate import accepted
 from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside, _signature
 from app import facts as f
 from app.errors import LogGap, TryLater
 from app.facts import FactsRecord, encode
+from app.installation import History, LostWebhooks
 from tables import layout
 from tables.conditions import Conditions, GapSeen
+from tables.installation import InstallationLog
 from tables.layout import Meta, open_database
 from tables.lookups import PagedReader
 from tests.support.counting import World
@@ -387,6 +391,26 @@ async def test_one_that_is_given_away_while_it_is_tried(
         assert await trying is None
         assert 0 not in aggregator.aside
         assert worker.conditions == {}
+
+
+async def test_the_accepted_gaps_are_gone_through_beside_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.worker() as worker:
+        InstallationLog(world.kafka).append(
+            LostWebhooks(partition=0, topic_before="w", position=2, topic="w", to=5, lost=3, at_ms=START_MS)
+        )
+        threads: list[threading.Thread] = []
+
+        def seen(history: History) -> set[int]:
+            threads.append(threading.current_thread())
+            return accepted(history)
+
+        monkeypatch.setattr(aggregate, "accepted", seen)
+        worker.aggregator._gaps_at = 0.0
+        assert await worker.aggregator.due() == [0]
+        assert len(threads) == 2
+        assert threading.main_thread() not in threads
 
 
 async def test_partitions_beyond_the_installations_are_not_read(world: World) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from unittest.mock import Mock, patch
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -241,6 +244,33 @@ def test_an_installation_that_was_made_new_lacks_nothing() -> None:
     assert history(made, late, topics("a")).lacks("b", 0, 50, 0) == ""
     assert history(made, late, topics("a")).generations == 0
     assert b'"adopted":false' in encode(made), "what isn't said is of an earlier version"
+
+
+def test_each_record_is_looked_at_once() -> None:
+    """Its number was computed for each partition, at each use; and each of the lost was compared with all others."""
+
+    def work(losses: int) -> tuple[int, int]:
+        log = [
+            *(
+                LostWebhooks(partition=0, topic_before="w", position=n, topic="w", to=n + 1, lost=1, at_ms=n)
+                for n in range(losses)
+            ),
+            *(gap("a", n, "a", n + 1, partition=n % 8) for n in range(losses)),
+        ]
+        place = Mock(side_effect=LostWebhooks.__dict__["place"].fget)
+        with (
+            patch("app.installation.hashlib.blake2b", wraps=hashlib.blake2b) as hashed,
+            patch.object(LostWebhooks, "place", property(lambda one: place(one))),
+        ):
+            found = histories_of(list(enumerate(map(encode, log))), range(8))
+            for one in found.values():
+                for _ in range(2):
+                    assert len({gap.number for gap in (*one.gaps, *one.elsewhere)}) == 2 * losses
+        return hashed.call_count, place.call_count
+
+    hashed, looked = work(20)
+    assert hashed == 40
+    assert work(40) == (80, 2 * looked)
 
 
 def test_a_gap_has_the_same_number_in_whatever_topic_it_stands() -> None:
