@@ -389,10 +389,8 @@ class Aggregator:
         end = (await asyncio.to_thread(self._inspector.ends, INSTALLATION, [0]))[0].end
         if (topic, end) == self._installation_seen:
             return set()
-        histories = await asyncio.to_thread(self._installation.histories, list(self._accepted))
-        concerned = {
-            p for p, history in histories.items() if accepted(history) - self._accepted.get(p, set())
-        }
+        known = await asyncio.to_thread(self._accepted_now, list(self._accepted))
+        concerned = {p for p, numbers in known.items() if numbers - self._accepted.get(p, set())}
         noting = sorted(concerned & self.databases.keys())
         # One after the other: the others are counted meanwhile.
         for partition in noting[:1]:
@@ -402,6 +400,11 @@ class Aggregator:
         else:
             self._installation_seen = (topic, end)
         return concerned & self.aside.gaps
+
+    def _accepted_now(self, partitions: Collection[int]) -> dict[int, set[int]]:
+        """Beside the loop: it blocks, and there may be a thousand gaps for each partition."""
+        histories = self._installation.histories(partitions)
+        return {partition: accepted(history) for partition, history in histories.items()}
 
     async def check_topic(self) -> None:
         """Raises StateError where topic `facts` is gone or another one than when this worker began.

@@ -125,8 +125,9 @@ class SetAside:
 
     def put_off(self, partition: int) -> None:
         """It could not be tried: Kafka doesn't answer. What was said of it stands."""
-        known = self._aside[partition]
-        self._note(partition, known.error, ROOM_S, known.seen, known.lacks)
+        known = self._aside.get(partition)
+        if known is not None:  # given away while Kafka was asked
+            self._note(partition, known.error, ROOM_S, known.seen, known.lacks)
 
     def remove(self, partition: int) -> None:
         """It is counted again, or was given away."""

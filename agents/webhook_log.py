@@ -31,7 +31,7 @@ from redis.exceptions import RedisError
 from agents.log_checks import LogEnds, LogInspector
 from app.errors import StateError, TryLater
 from app.facts import FactsRecord, decode_record
-from app.installation import Installation, LostWebhooks, Topics, again_words
+from app.installation import Installation, Losses, LostWebhooks, Topics, again_words
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Conditions
@@ -439,11 +439,11 @@ class WebhookLog:
         if not lost:
             return
         installation = installation or self._installation.read()
-        known = installation.lost if installation is not None else []
+        known = Losses(installation.lost if installation is not None else ())
         now_ms = self._now_ms()
-        for one in lost:
+        new = [rest for one in lost if (rest := known.add(one)) is not None]
+        for one in new:
             log.warning("webhooks were lost before they were read: %s", one.words())
-        new = [one for one in lost if all(one.place != other.place for other in known)]
         if new:
             self._installation.append_together([msgspec.structs.replace(one, at_ms=now_ms) for one in new])
 

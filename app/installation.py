@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import msgspec
@@ -51,8 +53,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag="identity"):
     at_ms: int
     again_ms: int | None = None
     """When the topic was made again under this id, having been deleted."""
-    adopted: bool = False
-    """Facts were there before: databases may have counted them that no record names."""
+    adopted: bool | None = None
+    """Facts were there before: databases may have counted them that no record names. None: an earlier version wrote
+    it, and didn't say."""
     format: int = FORMAT
 
 
@@ -82,7 +85,10 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     """The request for a rebuild that it was made for."""
 
 
-class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks"):
+_Place = tuple[int, str, int | None, str, int | None]
+
+
+class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="lost_webhooks"):
     partition: int
     """Of topic `webhooks`."""
     topic_before: str
@@ -107,10 +113,15 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
         return self.topic_before != self.topic or (self.lost is None and self.position is not None)
 
     @property
-    def place(self) -> tuple[int, str, int | None, str, int | None]:
-        """What is lost. A second record of the same says nothing new: who found it ended before that was known."""
+    def place(self) -> _Place:
+        """Where what is lost begins (`Losses`)."""
         to = self.to if self.position is None else None
         return self.partition, self.topic_before, self.position, self.topic, to
+
+    @cached_property
+    def number(self) -> int:
+        """Of the gap that it is to each partition of `facts`."""
+        return _number_of(self.place)
 
     def words(self) -> str:
         """For operators."""
@@ -138,11 +149,36 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, tag="lost_webhooks
         )  # fmt: skip
 
 
+class Losses:
+    """Webhooks that were found lost, each of them once.
+
+    Who found them may end before it commits anything behind them: the next one finds the same again, and what has gone
+    since of the log where reading was to go on."""
+
+    def __init__(self, known: Iterable[LostWebhooks] = ()) -> None:
+        self._to: dict[_Place, int] = {}
+        """Where reading was to go on."""
+        for one in known:
+            self.add(one)
+
+    def add(self, one: LostWebhooks) -> LostWebhooks | None:
+        """What of it was not added before; None: nothing."""
+        passed: set[_Place] = set()  # where a log has lost its end, its offsets come again
+        while one.place in self._to:
+            to = self._to[one.place]
+            if to >= one.to or one.place in passed:
+                return None
+            passed.add(one.place)
+            one = msgspec.structs.replace(one, topic_before=one.topic, position=to, lost=one.to - to)
+        self._to[one.place] = one.to
+        return one
+
+
 class LostSeen(msgspec.Struct, frozen=True, kw_only=True, tag="lost_seen"):
     at_ms: int
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
+class Gap(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="gap"):
     partition: int
     topic_before: str
     """Kafka's id of the topic that the database was counted from; another one than `topic` where it was recreated."""
@@ -166,9 +202,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
     @property
     def number(self) -> int:
         """Tells it from all others, also from those in a topic `installation` that is gone."""
-        place = (self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms)
-        what = msgspec.json.encode(place if self.webhooks is None else self.webhooks.place)
-        return int.from_bytes(hashlib.blake2b(what, digest_size=_NUMBER_BYTES).digest(), "big")
+        return self._own_number if self.webhooks is None else self.webhooks.number
+
+    @cached_property
+    def _own_number(self) -> int:
+        return _number_of((self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms))
 
     @property
     def concerns_all(self) -> bool:
@@ -193,6 +231,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
         if topic != self.topic:
             return False
         return self.position == position if self.to < self.position else self.position <= position < self.to
+
+
+def _number_of(what: tuple[int | str | None, ...]) -> int:
+    digest = hashlib.blake2b(msgspec.json.encode(what), digest_size=_NUMBER_BYTES).digest()
+    return int.from_bytes(digest, "big")
 
 
 class Reached(NamedTuple):
@@ -295,6 +338,7 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
     topics: Topics | None = None
     lost: list[LostWebhooks] = []
     unseen: list[LostWebhooks] = []
+    losses = Losses()
     webhooks_from_ms, webhooks_topic = 0, ""
     before: set[str] = set()
     records = list(records)
@@ -318,9 +362,9 @@ def installation_of(records: Iterable[tuple[int, bytes]]) -> Installation | None
         elif isinstance(record, LostWebhooks):
             if record.lost_read_ones:
                 webhooks_from_ms = max(webhooks_from_ms, record.at_ms)
-            if not record.again and all(record.place != one.place for one in lost):
-                unseen.append(record)
             lost.append(record)
+            if (new := losses.add(record)) is not None and not new.again:
+                unseen.append(new)
         elif isinstance(record, LostSeen):
             unseen, again_ms = [], None
     if identity is None:
@@ -367,14 +411,18 @@ def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record
 def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]) -> dict[int, History]:
     """(offset, value) in the order of the log → what they say of each of the partitions."""
     gaps: dict[int, Gap] = {}
+    losses = Losses()
     lost: list[LostWebhooks] = []
-    given: list[Generation] = []
+    given: Counter[int] = Counter()
+    crossed: dict[int, tuple[int, ...]] = {}
+    answered: defaultdict[int, set[str]] = defaultdict(set)
     recorded = ""
     before: dict[str, str] = {}
+    identity: Identity | None = None
     older = False
     for offset, record in _decoded(records):
         if isinstance(record, Identity):
-            older = older or record.adopted or record.again_ms is not None
+            identity = identity or record
         elif isinstance(record, TopicRecreated):
             older = True
         elif isinstance(record, Gap):
@@ -384,17 +432,22 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
         elif isinstance(record, Topics):
             recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
-            given.append(record)
-        elif isinstance(record, LostWebhooks) and all(record.place != one.place for one in lost):
-            lost.append(record)
-    crossed = {one.partition: one.crossed for one in given}
+            given[record.partition] += 1
+            crossed[record.partition] = record.crossed
+            answered[record.partition].add(record.answers)
+        elif isinstance(record, LostWebhooks) and (new := losses.add(record)) is not None:
+            lost.append(new)
+    may_be_older = identity is not None and identity.adopted is None
+    older = older or (identity is not None and (bool(identity.adopted) or identity.again_ms is not None))
     return {
         partition: History(
             gaps=tuple(one for one in gaps.values() if one.partition == partition),
-            generations=older + sum(one.partition == partition for one in given),
+            # Where an earlier version has made the installation, and not adopted it, there is a record of each
+            # database: to guess one more would take the partition's first one for its second.
+            generations=max(older + given[partition], int(may_be_older)),
             # Earlier versions wrote the offsets of the gaps' records.
             crossed=tuple(gaps[n].number if n in gaps else n for n in crossed.get(partition, ())),
-            answered=frozenset(one.answers for one in given if one.partition == partition),
+            answered=frozenset(answered[partition]),
             recreated_from=before,
             recorded=recorded,
             elsewhere=(

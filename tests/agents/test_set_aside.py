@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,16 @@ import pytest
 import redis
 from rocksdict import Rdict
 
+from agents import aggregate
+from agents.aggregate import accepted
 from agents.set_aside import DISK_FULL, SET_ASIDE, SetAside, _signature
 from app import facts as f
-from app.errors import LogGap
+from app.errors import LogGap, TryLater
 from app.facts import FactsRecord, encode
+from app.installation import History, LostWebhooks
 from tables import layout
 from tables.conditions import Conditions, GapSeen
+from tables.installation import InstallationLog
 from tables.layout import Meta, open_database
 from tables.lookups import PagedReader
 from tests.support.counting import World
@@ -360,6 +365,52 @@ def test_words_of_several_gaps(tmp_path: Path) -> None:
     (one,) = conditions.current()
     assert "--all" not in one.message
     assert one.gap is not None
+
+
+async def test_one_that_is_given_away_while_it_is_tried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka doesn't answer, and gives the partition to another worker meanwhile: it ended the process."""
+    await counted(world)
+    truncate(world.state / "p0")
+    async with world.worker() as worker:
+        aggregator = worker.aggregator
+        assert 0 in aggregator.aside
+        asked, answered = threading.Event(), threading.Event()
+
+        def silent(topic: str) -> str:
+            asked.set()
+            answered.wait(10)
+            raise TryLater(1, f"topic {topic}: Kafka doesn't answer")
+
+        monkeypatch.setattr(aggregator._inspector, "topic_id", silent)
+        trying = asyncio.create_task(aggregator.retry(0))
+        assert await asyncio.to_thread(asked.wait, 10)
+        aggregator.close(0)
+        answered.set()
+        assert await trying is None
+        assert 0 not in aggregator.aside
+        assert worker.conditions == {}
+
+
+async def test_the_accepted_gaps_are_gone_through_beside_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.worker() as worker:
+        InstallationLog(world.kafka).append(
+            LostWebhooks(partition=0, topic_before="w", position=2, topic="w", to=5, lost=3, at_ms=START_MS)
+        )
+        threads: list[threading.Thread] = []
+
+        def seen(history: History) -> set[int]:
+            threads.append(threading.current_thread())
+            return accepted(history)
+
+        monkeypatch.setattr(aggregate, "accepted", seen)
+        worker.aggregator._gaps_at = 0.0
+        assert await worker.aggregator.due() == [0]
+        assert len(threads) == 2
+        assert threading.main_thread() not in threads
 
 
 async def test_partitions_beyond_the_installations_are_not_read(world: World) -> None:

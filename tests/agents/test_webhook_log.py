@@ -169,6 +169,21 @@ async def test_where_it_begins_and_what_is_lost(site: Site, capsys: pytest.Captu
         assert not later.said, "it stays acknowledged"
 
 
+async def test_more_is_lost_before_anything_is_committed(site: Site) -> None:
+    """It was taken for what was said already."""
+    site.post(0, count=20)
+    site.commit(3, 0)
+    said = 0
+    for before in (5, 9, 16):
+        site.trim_webhooks(0, before=before)
+        for _ in range(2):
+            async with reading(site) as worker:
+                assert worker.positions[0] == before
+                said = next(one.count or 0 for one in worker.conditions.current() if one.code == CODE)
+                assert said == before - 3
+    assert [(one.position, one.to, one.lost) for one in site.lost()] == [(3, 5, 2), (5, 9, 4), (9, 16, 7)]
+
+
 async def test_a_recreated_topic(site: Site) -> None:
     site.post(*EVERY)
     site.note_ends()

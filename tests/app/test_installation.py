@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from unittest.mock import Mock, patch
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -47,6 +50,42 @@ def test_a_topic_that_was_made_again_says_so_until_that_is_seen() -> None:
     old = installation_of([(0, encode(identity("b")))])
     assert old is not None
     assert old.again_ms is None
+
+
+def test_what_is_lost_behind_webhooks_that_were_lost() -> None:
+    """Who finds a loss may end before it commits anything: the next one's is the same, and more."""
+
+    def lost(position: int, to: int, count: int | None = None, topic_before: str = "w") -> LostWebhooks:
+        return LostWebhooks(
+            partition=0, topic_before=topic_before, position=position, topic="w", to=to, lost=count, at_ms=to
+        )
+
+    def found(*records: LostWebhooks) -> list[tuple[int | None, int, int | None]]:
+        log = [(n, encode(one)) for n, one in enumerate([identity("a"), *records])]
+        installation = installation_of(log)
+        assert installation is not None
+        gaps = histories_of(log, [5])[5].elsewhere
+        webhooks = [one.webhooks for one in gaps if one.webhooks is not None]
+        assert [one for one in webhooks if not one.again] == installation.unseen
+        assert len({one.number for one in gaps}) == len(gaps)
+        assert len(notices([(5, note_of(one)) for one in gaps])) == len(gaps)
+        assert sum(note_of(one).lost for one in gaps) == sum(one.lost or 0 for one in webhooks)
+        return [(one.position, one.to, one.lost) for one in installation.unseen]
+
+    first, second = (900, 1000, 100), (1000, 2000, 1000)
+    assert found(lost(*first)) == found(lost(*first), lost(*first)) == [first]
+    both = [first, second]
+    assert found(lost(*first), lost(900, 2000, 1100)) == both
+    assert found(lost(*first), lost(*second), lost(900, 2000, 1100)) == both, "written once"
+    third = [*both, (2000, 2500, 500)]
+    assert found(lost(*first), lost(900, 2000, 1100), lost(900, 2500, 1600)) == third
+    assert found(lost(*first), lost(*second), lost(900, 2500, 1600)) == third
+    noted = msgspec.structs.replace(lost(*first), again=True)
+    assert found(noted, lost(900, 2000, 1100)) == [second], "of which only that is news"
+    # Of a topic that was recreated, and was trimmed before anything of it was read; of a log that lost its end.
+    assert found(lost(7, 0, 3, "v"), lost(7, 4, 3, "v")) == [(7, 0, 3), (0, 4, 4)]
+    assert found(lost(50, 0), lost(50, 4)) == [(50, 0, None), (0, 4, 4)]
+    assert found(lost(2, 5, 3), lost(5, 2), lost(5, 9, 4)) == [(2, 5, 3), (5, 2, None)], "offsets came again"
 
 
 def test_the_first_identity_and_the_last_topics_win() -> None:
@@ -169,19 +208,69 @@ def test_a_recreated_topic_lacks_what_was_counted_of_the_one_before() -> None:
     assert history(topics("a"), counted(), accepted).cross("a", 4).topic == "a", "it would lose one more"
 
 
+EARLIER = msgspec.json.decode(
+    b'{"type":"identity","id":"b","secret":"s","partitions":2,"at_ms":5,"again_ms":null,"format":1}',
+    type=Identity,
+)
+"""As an earlier version wrote it, where it adopted an installation, and where it made one."""
+
+
 @pytest.mark.parametrize(
     "began",
     [
         Identity(id="b", secret="s", partitions=2, at_ms=5, adopted=True),
+        EARLIER,
         Identity(id="b", secret="s", partitions=2, at_ms=5, again_ms=5),
         TopicRecreated(before="a", at_ms=7),
     ],
-    ids=["adopted", "made again", "made again under another id"],
+    ids=["adopted", "of an earlier version", "made again", "made again under another id"],
 )
 def test_databases_may_be_older_than_the_topic(began: Record) -> None:
     assert history(began, topics("a"), LostSeen(at_ms=8)).origin("b") == "a"
     assert history(began, topics("a")).lacks("b", 0, 50, 0)
     assert history(began, topics("a")).lacks("a", 0, 50, 0) == ""
+
+
+def test_what_an_earlier_version_made_has_no_database_that_is_not_recorded() -> None:
+    """Of a partition that has a record of one: its first would be taken for its second."""
+    adopted = msgspec.structs.replace(EARLIER, adopted=True)
+    assert history(EARLIER, counted()).generations == history(EARLIER).generations == 1
+    assert history(adopted, counted()).generations == 2
+
+
+def test_an_installation_that_was_made_new_lacks_nothing() -> None:
+    made = Identity(id="b", secret="s", partitions=2, at_ms=5, adopted=False)
+    late = Identity(id="c", secret="s", partitions=2, at_ms=6, adopted=True)
+    assert history(made, late, topics("a")).lacks("b", 0, 50, 0) == ""
+    assert history(made, late, topics("a")).generations == 0
+    assert b'"adopted":false' in encode(made), "what isn't said is of an earlier version"
+
+
+def test_each_record_is_looked_at_once() -> None:
+    """Its number was computed for each partition, at each use; and each of the lost was compared with all others."""
+
+    def work(losses: int) -> tuple[int, int]:
+        log = [
+            *(
+                LostWebhooks(partition=0, topic_before="w", position=n, topic="w", to=n + 1, lost=1, at_ms=n)
+                for n in range(losses)
+            ),
+            *(gap("a", n, "a", n + 1, partition=n % 8) for n in range(losses)),
+        ]
+        place = Mock(side_effect=LostWebhooks.__dict__["place"].fget)
+        with (
+            patch("app.installation.hashlib.blake2b", wraps=hashlib.blake2b) as hashed,
+            patch.object(LostWebhooks, "place", property(lambda one: place(one))),
+        ):
+            found = histories_of(list(enumerate(map(encode, log))), range(8))
+            for one in found.values():
+                for _ in range(2):
+                    assert len({gap.number for gap in (*one.gaps, *one.elsewhere)}) == 2 * losses
+        return hashed.call_count, place.call_count
+
+    hashed, looked = work(20)
+    assert hashed == 40
+    assert work(40) == (80, 2 * looked)
 
 
 def test_a_gap_has_the_same_number_in_whatever_topic_it_stands() -> None:

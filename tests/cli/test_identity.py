@@ -246,6 +246,7 @@ def test_a_cluster_from_before_is_adopted_by_its_databases_only(host: Callable[.
     assert records(a) == 0
     found = identify(a)
     assert (found.new, found.home, found.identity.secret) == (True, True, keys.secret_fingerprint(OURS))
+    assert found.identity.adopted
 
 
 def test_databases_of_another_cluster_prove_nothing(host: Callable[..., Settings]) -> None:
@@ -282,7 +283,7 @@ def test_a_removed_topic_is_adopted_under_the_same_name(host: Callable[..., Sett
     delete_topics(a.kafka, (INSTALLATION,))
     after = identify(a)
     assert (after.identity.id, after.new, after.home) == (before.identity.id, True, True)
-    assert before.identity.again_ms is None
+    assert (before.identity.again_ms, before.identity.adopted) == (None, False)
     assert after.identity.again_ms == after.identity.at_ms
 
 
