@@ -33,7 +33,7 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
 
 
 def kept(before: Sequence[Checkpoint], last: Checkpoint) -> list[Checkpoint]:
-    """The checkpoints, the oldest first, with a new one behind them; the same as before where it is close to the last."""
+    """The checkpoints, the oldest first, with a new one behind them; those of before where it is close to the last."""
     if before and last.offset - before[-1].offset < CLOSE:
         return list(before)
     found = [last]
@@ -56,7 +56,7 @@ def goes_on_at(
     for number, one in enumerate(reversed(checkpoints)):
         if one.offset < start:
             return None if number == 0 else start
-        if one.offset < end and (value := read(one.offset)) is not None:
-            if Checkpoint.of(one.offset, value) == one:
-                return None if number == 0 else one.offset + 1
+        value = read(one.offset) if one.offset < end else None
+        if value is not None and Checkpoint.of(one.offset, value) == one:
+            return None if number == 0 else one.offset + 1
     return start if checkpoints else None
