@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from agents.engine import Chunk, Committer, EngineApp, create_app
 from agents.generations import generations_at_assignment
-from agents.log_checks import LogInspector, check_codecs, check_position, check_published
+from agents.log_checks import LogInspector, check_codecs
 from agents.opening import Where, open_database
 from agents.publish import Publisher
 from agents.redis_watch import RedisWatch
@@ -35,13 +35,13 @@ from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
 from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
-from app.installation import History
+from app.installation import LOST_END, History
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS, INSTALLATION
 from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
-from tables.completeness import lacking, partitions_of
+from tables.completeness import Lost, Stood, lacking, partitions_of, reading, stood_of
 from tables.conditions import Conditions, GapSeen
 from tables.foreign import CODE, REASON, accepted_of, condition_of
 from tables.installation import InstallationLog
@@ -53,7 +53,7 @@ from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock, keep_time, measured_clock
 from tables.telling import take_back
 from tables.view_writer import ViewWriter
-from tables.views import Fence
+from tables.views import NUMBERS, OWNERS, Fence
 
 log = logging.getLogger(__name__)
 
@@ -142,43 +142,41 @@ class Aggregator:
             return
         loop = asyncio.get_running_loop()
         # Before the log's ends: another worker that counts on is not above those then.
-        published = await self._published(new)
+        stood = await self._stood()
         topic_id = await loop.run_in_executor(None, self._inspector.topic_id, FACTS)
         ends = await loop.run_in_executor(None, self._inspector.ends, FACTS, new)
         histories = await loop.run_in_executor(None, self._installation.histories, new)
         request = await self._request()
-        reached = {
-            p: fence.offset
-            if (fence := (published or {}).get(p)) is not None and fence.topic == topic_id
-            else 0
-            for p in new
-        }
-        generations = await generations_at_assignment(
-            self._installation,
-            self._writer,
-            self.slot.member,
-            sorted(new),
-            {p for p in new if reached[p] > ends[p].end},
-        )
-        failed: dict[int, Exception] = {}
-        for partition in sorted(new):
-            history = histories[partition]
-            self._accepted[partition] = accepted(history)
-            where = Where(topic_id, ends[partition], history, generations, reached[partition])
-            self._lacks.pop(partition, None)
-            if published is not None:
-                self._lacks[partition] = where.lacks()
-            try:
-                database = await self._open_checked(partition, where, request)
-            except TryLater:
-                raise
-            except Exception as error:  # noqa: BLE001  whatever it is, it is this partition's, and the others go on
-                failed[partition] = error
-                continue
-            self.databases[partition] = database
-            self.positions[partition] = database.next_offset
-            self.publisher.add(database, ends[partition].end)
-            self.aside.remove(partition)
+        with reading(self.settings.kafka) as value:
+
+            def lost_of(partition: int) -> Lost | None:
+                one = (stood or {}).get(partition)
+                return None if one is None else one.lost(topic_id, *ends[partition], partial(value, partition))
+
+            lost = {p: await loop.run_in_executor(None, lost_of, p) for p in sorted(new)}
+            generations = await generations_at_assignment(
+                self._installation, self._writer, self.slot.member, sorted(new), {p for p in new if lost[p]}
+            )
+            failed: dict[int, Exception] = {}
+            for partition in sorted(new):
+                history = histories[partition]
+                self._accepted[partition] = accepted(history)
+                read = partial(value, partition)
+                where = Where(topic_id, ends[partition], history, generations, read, lost[partition])
+                self._lacks.pop(partition, None)
+                if stood is not None:
+                    self._lacks[partition] = where.lacks()
+                try:
+                    database = await self._open(partition, where, request)
+                except TryLater:
+                    raise
+                except Exception as error:  # noqa: BLE001  it is this partition's, and the others go on
+                    failed[partition] = error
+                    continue
+                self.databases[partition] = database
+                self.positions[partition] = database.next_offset
+                self.publisher.add(database, ends[partition].end)
+                self.aside.remove(partition)
         for partition, reason in failed.items():
             self.set_aside(partition, reason)
         self.aside.tell()
@@ -186,28 +184,16 @@ class Aggregator:
         if opened := {p: self.positions[p] for p in sorted(new) if p in self.positions}:
             log.info("counting partitions %s", opened)
 
-    async def _open_checked(self, partition: int, where: Where, request: Request) -> PartitionDatabase:
-        database = await self._open(partition, where, request)
-        path = str(database.path)
+    async def _stood(self) -> dict[int, Stood] | None:
+        """How far reports show the partitions' numbers; None where Redis can't be asked."""
         try:
-            check_position(partition, path, database.next_offset, where.ends)
-            if not where.given_up:
-                check_published(partition, path, database.next_offset, where.ends, where.published)
-        except LogGap as gap:
-            database.close()
-            gap.topic_id, gap.generation = where.topic_id, database.generation
-            raise
-        return database
-
-    async def _published(self, partitions: Collection[int]) -> dict[int, Fence] | None:
-        """How far reports show the numbers of these partitions; None where Redis can't be asked."""
-        numbers = sorted(partitions)
-        try:
-            fences = await self._writer.partition_fences(numbers)
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(NUMBERS.positions)
+                pipe.hgetall(OWNERS)
+                return stood_of(*await pipe.execute())
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("redis can't be asked how far reports go: %s", type(error).__name__)
             return None
-        return {number: fence for number, fence in zip(numbers, fences, strict=True) if fence is not None}
 
     def set_aside(self, partition: int, error: Exception) -> None:
         """Stops counting a partition; on a full disk, all."""
@@ -309,12 +295,18 @@ class Aggregator:
 
     async def check_log(self) -> None:
         """Asks what topic `facts` still has of what this worker's databases have counted."""
-        counted = {
-            partition: Fence(database.generation, database.next_offset, database.meta.topic_id)
+        stood = {
+            partition: Stood(
+                Fence(database.generation, database.next_offset, database.meta.topic_id), database.checkpoints.last
+            )
             for partition, database in self.databases.items()
         }
         with contextlib.suppress(TryLater):
-            self._lacks |= await asyncio.to_thread(lacking, self.settings.kafka, list(counted), counted)
+            lacks = await asyncio.to_thread(lacking, self.settings.kafka, list(stood), stood)
+            for partition in sorted(lacks.keys() & self.databases.keys()):
+                if lacks[partition] == LOST_END != self._lacks.get(partition):
+                    self._look_again(partition)
+            self._lacks |= lacks
         self._tell_lacking()
 
     def _tell_lacking(self) -> None:

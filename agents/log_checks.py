@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from app.errors import ConfigError, LogGap, StateError, TryLater
 from app.settings import Settings
 from app.topics import FACTS
+from tables.completeness import Lost
 from tables.kafka_clients import asked_offsets, client_settings, kafka_words
 from tables.missing_topics import BESIDE, missing, needed, partitions_there
 
@@ -103,21 +104,21 @@ def check_codecs() -> None:
         )
 
 
-def check_published(partition: int, path: str, position: int, ends: LogEnds, published: int) -> None:
-    """Raises LogGap where reports show what stood in the log up to offset `published`, above its end, and the database,
-    which is not above it, has not counted that."""
-    if published > ends.end:
-        raise LogGap(
-            f"topic facts, partition {partition}: reports show what was counted up to offset {published}, but the log "
-            f"ends at {ends.end}, and {path} has counted up to offset {position} only: records are missing",
-            position=published,
-            to=ends.end,
-            counted=True,
-        )
+def check_counted(partition: int, path: str, position: int, lost: Lost) -> None:
+    """Raises LogGap: another database has counted what the log has lost, and the one at `path` has not."""
+    raise LogGap(
+        f"topic facts, partition {partition}: the log lost its end, which another database had counted up to offset "
+        f"{lost.position}; {path}, which has counted up to offset {position} of what is there now, lacks it",
+        position=lost.position,
+        to=lost.to,
+        counted=True,
+    )
 
 
-def check_position(partition: int, path: str, position: int, ends: LogEnds) -> None:
-    """Raises LogGap where a database's next offset isn't within the log."""
+def check_position(partition: int, path: str, position: int, ends: LogEnds, back: int | None = None) -> None:
+    """Raises LogGap where a database's next offset isn't within the log that it was counted from.
+
+    `back`: where the log goes another way than when it was counted; None: nowhere, as far as can be told."""
     if position < ends.start:
         raise LogGap(
             f"gap in topic facts, partition {partition}: offset {position} is to be counted next but the log starts "
@@ -130,5 +131,12 @@ def check_position(partition: int, path: str, position: int, ends: LogEnds) -> N
             f"topic facts, partition {partition}: {path} has counted up to offset {position} but the log ends at "
             f"{ends.end}: records are missing",
             position=position,
-            to=ends.end,
+            to=ends.end if back is None else back,
+        )
+    if back is not None:
+        raise LogGap(
+            f"topic facts, partition {partition}: {path} has counted up to offset {position}, but the log lost its end "
+            f"since then, and has other records there now, from offset {back} on or later: records are missing",
+            position=position,
+            to=back,
         )

@@ -11,10 +11,13 @@ from typing import NamedTuple
 import msgspec
 
 from agents.generations import Generations
-from agents.log_checks import LogEnds
-from app.installation import History
+from agents.log_checks import LogEnds, check_counted, check_position
+from app.errors import LogGap
+from app.installation import LOST_END, History
 from app.verdicts import Rules
 from tables.cache import RecipientCache
+from tables.checkpoints import goes_on_at
+from tables.completeness import Lost
 from tables.layout import Meta
 from tables.partition import PartitionDatabase
 from tables.rebuilds import Request
@@ -31,20 +34,15 @@ class Where(NamedTuple):
     ends: LogEnds
     history: History
     generations: Generations
-    published: int = 0
-    """How far reports show what stood in this topic, by Redis."""
+    read: Callable[[int], bytes | None]
+    """Offset → the record's value."""
+    lost: Lost | None = None
+    """What the log lost of what reports show, by Redis."""
 
     def lacks(self, counted: int = 0) -> str:
         """What the log no longer has of what was counted (`History.lacks`). `counted`: a database's next offset."""
-        return self.history.lacks(self.topic_id, *self.ends, max(counted, self.published))
-
-    @property
-    def given_up(self) -> bool:
-        """Whether an operator knows that the log has lost what reports show."""
-        return any(
-            one.lost_end and one.topic == self.topic_id and one.position >= self.published
-            for one in self.history.gaps
-        )
+        known = self.history.lacks(self.topic_id, *self.ends, counted)
+        return known or (LOST_END if self.lost is not None else "")
 
 
 def open_database(
@@ -59,7 +57,8 @@ def open_database(
     """`request`: the last one for a rebuild; one that the database hasn't answered, or has begun to, is answered first.
     `say`: told how much of a rebuild is done, 0 to 1, the last time when it is.
 
-    Blocks. Raises what `PartitionDatabase` raises, and TryLater where Kafka gives no generation."""
+    Blocks. Raises what `PartitionDatabase` raises, LogGap where the log is not the one that the database was counted
+    from, and TryLater where Kafka gives no generation."""
     partition, generations = expected.partition, where.generations
 
     def opened(meta: Meta, above: int = 0) -> PartitionDatabase:
@@ -78,6 +77,7 @@ def open_database(
     try:
         if database.unrecorded_gaps(where.history):
             where = where._replace(history=generations.record(partition, database.unrecorded_gaps))
+        _check_log(database, where)
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
         lacks = where.lacks(database.next_offset)
@@ -118,6 +118,26 @@ def open_database(
             partition,
         )
     return database
+
+
+def _check_log(database: PartitionDatabase, where: Where) -> None:
+    """Raises LogGap where the log isn't the one that the database was counted from, or lost what only another one has
+    counted. To be called before anything of the database is removed."""
+    partition, path = database.partition, str(database.path)
+    back = goes_on_at(database.checkpoints.all, *where.ends, where.read)
+    try:
+        check_position(partition, path, database.next_offset, where.ends, back)
+        ends = [gap for gap in where.history.gaps if gap.lost_end and gap.topic == where.topic_id]
+        settled = [gap.position for gap in ends if gap.counted or gap.number in database.meta.crossed]
+        lost = [Lost(gap.position, gap.to) for gap in ends if not gap.counted]
+        if where.lost is not None:
+            lost.append(where.lost)
+        for one in lost:
+            if one.position > max(settled, default=0):
+                check_counted(partition, path, database.next_offset, one)
+    except LogGap as gap:
+        gap.topic_id, gap.generation = where.topic_id, database.generation
+        raise
 
 
 def remove_folder(path: Path) -> None:

@@ -506,6 +506,8 @@ class Publisher:
             part.database.generation,
             part.database.meta.rules,
             part.database.next_offset if part.withheld is not None else None,
+            part.database.meta.topic_id,
+            part.database.checkpoints.last,
         )
 
     def _facts_per_s(self, moment: float) -> float:

@@ -37,6 +37,7 @@ from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from app.words import number_of
 
 FORMAT: int = 1
+LOST_END: Final = "what was counted before the log lost its end"
 LATE_MS: int = 24 * 60 * 60 * 1000
 """A campaign that appears so long after facts or webhooks were lost may have lost its beginning with them."""
 _NUMBER_BYTES: Final = 6
@@ -300,8 +301,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
             return "what was counted of the topic before it was recreated"
         if reached.position < start:
             return f"what is older than offset {start}"
-        if counted > end or any(one.topic == topic and one.lost_end for one in self.gaps):
-            return "what was counted before the log lost its end"
+        if counted > end or any(one.topic == topic and one.lost_end and not one.counted for one in self.gaps):
+            return LOST_END
         return ""
 
 

@@ -235,6 +235,9 @@ def continues_at(stood: GapSeen, topic: str, ends: LogEnds) -> int | None:
     """The offset behind the gap; None where there is none."""
     if stood.topic_id != topic or stood.position < ends.start:
         return ends.start
+    if stood.to is not None and stood.to < stood.position:
+        # The log lost its end, however far it has grown since.
+        return max(stood.to, ends.start)
     if stood.position > ends.end:
         return ends.end
     return stood.to if stood.to is not None and stood.to > stood.position else None
@@ -264,9 +267,10 @@ def loss_of(gap: Gap) -> str:
         )
     if gap.to < gap.position:
         return (
-            f"{where}: the log lost its end, offsets {gap.to} to {gap.position - 1} "
-            f"({number_of(gap.position - gap.to, 'record')}). They are counted, and stay so; what comes in is counted "
-            f"from offset {gap.to} on. Counted again from the log the numbers would lack them"
+            f"{where}: the log lost its end, at most the {number_of(gap.position - gap.to, 'record')} at offsets {gap.to} "
+            f"to {gap.position - 1} that are counted, and what stood behind them. What is counted stays so, and counting "
+            f"goes on at offset {gap.to}; what it comes upon twice counts once. Counted again from the log the numbers "
+            "would lack what is lost"
         )
     return (
         f"{where}: offsets {gap.position} to {gap.to - 1} ({number_of(gap.to - gap.position, 'record')}{older}) are "

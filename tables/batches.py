@@ -37,6 +37,8 @@ class Grouped(msgspec.Struct):
     owners: dict[CampaignKey, tuple[str, str]] = {}
     """Organisation and name of each campaign that a record names."""
     foreign: list[Left | Renormalized] = []
+    last: tuple[int, bytes] | None = None
+    """Offset and value of the last record."""
     fault: StateError | None = None
     """Why the records from `next_offset` on can't be counted."""
 
@@ -61,6 +63,7 @@ def group(
             grouped.fault = fault
             break
         grouped.next_offset = offset + 1
+        grouped.last = (offset, value)
         if isinstance(record, FactsRecord) and record.renormalized_from_ms is not None:
             if record.secret == fingerprint:
                 below = offset if record.renormalized_below is None else record.renormalized_below

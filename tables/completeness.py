@@ -9,42 +9,99 @@ published, Redis.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple
 
+import msgspec
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from redis.exceptions import RedisError
 
-from app.errors import TryLater
+from app.errors import UNDECODABLE, StateError, TryLater
+from app.installation import LOST_END
 from app.settings import Settings
 from app.topics import FACTS
+from tables.checkpoints import Checkpoint, goes_on_at
 from tables.installation import ASK_S, InstallationLog
 from tables.kafka_clients import asked_offsets, client_settings
+from tables.log_reader import LogReader
 from tables.origin import topic_ids
 from tables.redis_client import redis_words
 from tables.redis_names import sync_client
-from tables.views import NUMBERS, Fence, fences_of
+from tables.views import NUMBERS, OWNERS, Fence, Owner, fences_of
+
+_owner = msgspec.json.Decoder(Owner).decode
 
 
-def lacking(kafka: str, partitions: Collection[int], counted: Mapping[int, Fence]) -> dict[int, str]:
+class Stood(NamedTuple):
+    """How far a partition was counted: by a database, or as Redis tells it."""
+
+    fence: Fence
+    last: Checkpoint | None = None
+    """Of the records that were counted, of the same topic."""
+
+    def lost(self, topic: str, start: int, end: int, read: Callable[[int], bytes | None]) -> Lost | None:
+        """What the log lost at its end of what was counted. `read`: offset → a record's value."""
+        if self.fence.topic != topic:
+            return None
+        if self.fence.offset > end:
+            return Lost(self.fence.offset, end)
+        if self.last is not None and goes_on_at([self.last], start, end, read) is not None:
+            return Lost(max(self.fence.offset, self.last.offset + 1), self.last.offset)
+        return None
+
+
+class Lost(NamedTuple):
+    position: int
+    """Up to which offset had been counted."""
+    to: int
+    """Records from here on, or from before, are gone or other ones."""
+
+
+def stood_of(positions: Mapping[bytes, bytes], owners: Mapping[bytes, bytes]) -> dict[int, Stood]:
+    """What two of Redis's hashes tell (`NUMBERS.positions`, `OWNERS`)."""
+    found: dict[int, Stood] = {}
+    for partition, fence in fences_of(positions).items():
+        last = None
+        with contextlib.suppress(*UNDECODABLE):
+            owner = _owner(owners.get(b"%d" % partition, b""))
+            last = owner.last if owner.topic == fence.topic else None
+        found[partition] = Stood(fence, last)
+    return found
+
+
+@contextlib.contextmanager
+def reading(kafka: str) -> Iterator[Callable[[int, int], bytes | None]]:
+    """(partition, offset) → the value of a record of `facts`. Within it Kafka's silence is TryLater."""
+    try:
+        with LogReader(kafka) as reader:
+            yield lambda partition, offset: reader.value(FACTS, partition, offset)
+    except StateError as error:
+        raise TryLater(1, str(error)) from error
+
+
+def lacking(kafka: str, partitions: Collection[int], stood: Mapping[int, Stood]) -> dict[int, str]:
     """Partition → what a database that is counted again from the log would lack, for operators; empty: nothing.
 
-    `counted`: how far a partition was counted, and of which topic, as of before the call. Partitions whose log can't be
-    asked now, and those that the topic doesn't have, are left out. Blocks for `ASK_S` a few times at most.
+    `stood`: as of before the call. Partitions whose log can't be asked now, and those that the topic doesn't have, are
+    left out. Blocks for `ASK_S` a few times at most.
     Raises TryLater where Kafka doesn't answer at all, or the topic is gone.
     """
     topic = topic_ids(kafka, (FACTS,))[FACTS]
     histories = InstallationLog(kafka).histories(partitions)
     admin = AdminClient(client_settings(kafka, "reports-completeness"))
     found: dict[int, str] = {}
-    for partition, asked in asked_offsets(admin, FACTS, partitions, ASK_S).items():
-        try:
-            start, end = (future.result(ASK_S).offset for future in asked)
-        except (KafkaException, TimeoutError):
-            continue  # its leader is away
-        stood = counted.get(partition)
-        reached = stood.offset if stood is not None and stood.topic == topic else 0
-        found[partition] = histories[partition].lacks(topic, start, end, reached)
+    with reading(kafka) as value:
+        for partition, asked in asked_offsets(admin, FACTS, partitions, ASK_S).items():
+            try:
+                start, end = (future.result(ASK_S).offset for future in asked)
+            except (KafkaException, TimeoutError):
+                continue  # its leader is away
+            found[partition] = histories[partition].lacks(topic, start, end, 0)
+            if not found[partition] and partition in stood:
+                lost = stood[partition].lost(topic, start, end, lambda offset, of=partition: value(of, offset))
+                found[partition] = LOST_END if lost is not None else ""
     return found
 
 
@@ -53,12 +110,10 @@ def lacking_of_published(settings: Settings, partitions: Collection[int]) -> dic
     Redis doesn't answer."""
     try:
         with sync_client(settings.redis, settings.installation, timeout_s=ASK_S / 2) as client:
-            published = fences_of(client.hgetall(NUMBERS.positions))
+            stood = stood_of(client.hgetall(NUMBERS.positions), client.hgetall(OWNERS))
     except (RedisError, OSError) as error:
-        raise TryLater(
-            1, f"how far was counted can't be read: {redis_words(error, settings.redis)}"
-        ) from error
-    return lacking(settings.kafka, partitions, published)
+        raise TryLater(1, f"how far was counted can't be read: {redis_words(error, settings.redis)}") from error
+    return lacking(settings.kafka, partitions, stood)
 
 
 def partitions_of(lacks: Mapping[int, str]) -> str:

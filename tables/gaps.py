@@ -29,6 +29,7 @@ from app.notices import Note, note_of
 from tables import layout
 from tables.aggregates import campaign_decoder
 from tables.layout import CampaignRow, Meta
+from tables.stored_checkpoints import Checkpoints
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
@@ -89,7 +90,9 @@ class Gaps:
             for gap in sorted(missing, key=lambda gap: gap.at_ms)
         ]
 
-    def cross(self, db: Rdict, stand: Stand, topic_id: str, history: History) -> Stand:
+    def cross(
+        self, db: Rdict, stand: Stand, topic_id: str, history: History, checkpoints: Checkpoints
+    ) -> Stand:
         """Where the database stands once it has crossed what it can, and that is written.
 
         Raises LogGap where it was counted from another topic and no gap leads to this one.
@@ -138,8 +141,11 @@ class Gaps:
             row.offset = min(row.offset, reached.position)
             row.sections = {section: min(at, reached.position) for section, at in row.sections.items()}
             batch.put(name, encode(row))
+        if topic_id != meta.topic_id:
+            checkpoints.keep_below(0, batch)
         if reached.position < position:
             _lower(db, reached.position, batch)
+            checkpoints.keep_below(reached.position, batch)
         meta = msgspec.structs.replace(
             meta,
             topic_id=topic_id,

@@ -3,6 +3,7 @@
 One RocksDB per partition of topic `facts`. Column families and keys (integers are big-endian, so that keys sort by
 value):
 - `default`     `meta` → `Meta`; `offset` → the next offset to count, 8 bytes;
+                `checkpoints` → of records that were counted, `last` → of the last one (`tables.checkpoints`)
                 `checked` → the same, written by versions that leave out what another secret has keyed
                 `C`+campaign → `CampaignRow`; `D`+campaign+day(4) → `DayRow`; `L`+campaign → `LabelsRow`
                 `R`+campaign+row key(17) → tally of a section's row (`app.breakdown`), little-endian
@@ -64,6 +65,8 @@ of facts that fell out of a state there may be no key. Both are mended as facts 
 META: Final = b"meta"
 OFFSET: Final = b"offset"
 CHECKED: Final = b"checked"
+CHECKPOINTS: Final = b"checkpoints"
+LAST: Final = b"last"
 MARK: Final = b"\xff"
 """In each column family: the number of the last batch that was written to all of them.
 

@@ -83,6 +83,13 @@ class LogReader:
             stretches[one.partition] = Stretch(min(max(begin, stretch.begin), stretch.end), stretch.end)
         return stretches
 
+    def value(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """Of the record there; None where there is none."""
+        for message in self.read(topic, {partition: Stretch(offset, offset + 1)}):
+            if message.offset() == offset:
+                return message.value() or b""
+        return None
+
     def read(self, topic: str, stretches: Mapping[int, Stretch]) -> Iterator[Message]:
         """Every record of the stretches, in order within a partition."""
         left = {number: stretch.end for number, stretch in stretches.items() if stretch.begin < stretch.end}

@@ -47,6 +47,7 @@ from tables.batches import group
 from tables.broken import words_of
 from tables.cache import Recipient, RecipientCache
 from tables.campaign_book import put_name
+from tables.checkpoints import Checkpoint
 from tables.erasing import blank_log, hide_names
 from tables.fallen import FallenFacts
 from tables.foreign import ForeignFacts, Left
@@ -57,6 +58,7 @@ from tables.people_writer import PeopleWriter, Written
 from tables.personal import PersonalRow, personal_decoder
 from tables.section_parts import PUBLISHED
 from tables.sums import Sums
+from tables.stored_checkpoints import Checkpoints
 from tables.touched import (
     Standing,
     Touched,
@@ -133,8 +135,11 @@ class PartitionDatabase:
             meta = self._check_meta(expected, new_generation, history)
             stored = self._db.get(layout.OFFSET)
             self._gaps = Gaps(self._db, self.partition)
+            self.checkpoints = Checkpoints(self._db)
             stand = Stand(meta, int.from_bytes(stored, "big") if stored else 0)
-            self.meta, self.next_offset = self._gaps.cross(self._db, stand, expected.topic_id, history)
+            self.meta, self.next_offset = self._gaps.cross(
+                self._db, stand, expected.topic_id, history, self.checkpoints
+            )
             complete = self.meta.counting >= COUNTING
             self._fallen = FallenFacts(self._db, self._recipients, self._log, complete=complete)
         except BaseException:
@@ -241,6 +246,8 @@ class PartitionDatabase:
                 applied.created.add(campaign)
             applied.labels.add(campaign)
         batch.put(layout.OFFSET, expected.to_bytes(8, "big"))
+        if grouped.last is not None:
+            self.checkpoints.add(Checkpoint.of(*grouped.last), batch)
         self._write(batch)
         self.next_offset = expected
         self._cache.age()

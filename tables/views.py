@@ -52,6 +52,7 @@ from app.notices import Note
 from app.sections import Rows
 from app.timeline import DAY_QUARTERS
 from app.verdicts import Rules
+from tables.checkpoints import Checkpoint
 from tables.columns import planes_of, sums_of_tables
 from tables.section_merge import merge_parts, unpack_part
 
@@ -285,6 +286,9 @@ class Owner(msgspec.Struct, frozen=True):
     """By which the partition's numbers are counted."""
     reached: int | None = None
     """While its numbers are withheld (Redis holds newer ones): the next offset that its database will count."""
+    topic: str = ""
+    last: Checkpoint | None = None
+    """Of that topic, the last record that the database had counted."""
 
 
 class Delays(msgspec.Struct, frozen=True):
