@@ -44,8 +44,9 @@ from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
-from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, LIST_HEADER, Missing, drafted
+from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, LIST_HEADER, Missing
 from cli.topics import ensure_topics
+from tables.drafts import write_whole
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
 from tables.origin import databases_in, look_at_facts, records_before, topic_ids
@@ -447,7 +448,7 @@ def _text_in(path: Path) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, for this user only, and on the disk. Raises OSError."""
-    drafted(path, content).replace(path)
+    write_whole(path, content + b"\n")
     _sync(path.parent)
 
 

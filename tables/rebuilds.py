@@ -7,12 +7,12 @@ worker opens the database first; and `Meta.rebuilding` marks one that was not fi
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tables.drafts import FOR_ALL, write_whole
 from tables.views import REBUILD
 
 if TYPE_CHECKING:
@@ -61,6 +61,4 @@ def read_request(state: Path) -> Request:
 
 
 def write_request(state: Path, request: Request) -> None:
-    temporary = state / f"{FILE}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(request))
-    temporary.replace(state / FILE)
+    write_whole(state / FILE, msgspec.json.encode(request), FOR_ALL)
