@@ -1,8 +1,8 @@
 """Where the partitions' databases are, and whether they have all that reports show: for commands that read them beside
 their workers.
 
-A path of another machine may be one of this machine too, with an old copy in it: what is there is its worker's only where
-the folder has the word with which the worker's name begins (`agents.slots`).
+A path of another machine may be one of this machine too, with an old copy in it: what is there is its worker's only
+where the folder has the word with which the worker's name begins (`agents.slots`).
 A partition that is set aside may have an empty database in the place of the one that was counted: nothing would be
 wrong with what is read there.
 """

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from app.errors import ConfigError, ReportsError
+from app.errors import UNDECODABLE, ConfigError, ReportsError
 from app.settings import Settings, settings_from
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
@@ -55,7 +55,7 @@ def _tell(role: str, line: str, environ: Mapping[str, str]) -> None:
             name, now_ms = refused_name(role), time_ms(redis.time())
             since_ms = now_ms
             if before := redis.hget(WORKERS, name):
-                with contextlib.suppress(msgspec.MsgspecError):
+                with contextlib.suppress(*UNDECODABLE):
                     said = decode_presence(before)
                     since_ms = said.since_ms if said.holds(now_ms) else now_ms
             condition = Condition(

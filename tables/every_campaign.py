@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
-from app.errors import StateError, TryLater
+from app.errors import UNDECODABLE, StateError, TryLater
 from app.facts import FactsRecord, decode_record
 from app.topics import FACTS
 from tables.log_reader import LogReader, Stretch
@@ -91,7 +91,7 @@ def uncounted_campaigns(
         for message in reader.read(FACTS, behind):
             try:
                 record = decode_record(message.value() or b"")
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 continue
             if isinstance(record, FactsRecord) and record.org == org:
                 found.add(record.campaign)

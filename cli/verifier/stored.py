@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from redis.asyncio import Redis
 
+from app.errors import UNDECODABLE
 from app.facts import TYPE_NAMES, decode_detail
 from app.keys import campaign_key
 from app.settings import Settings
@@ -69,7 +70,7 @@ def read_databases(owned: dict[int, Owner], ends: dict[int, int]) -> Database:
             continue
         try:
             _read(Path(owner.state), partition, end, database)
-        except (msgspec.MsgspecError, ValueError, LookupError) as error:
+        except (ValueError, LookupError, *UNDECODABLE) as error:
             database.troubles.append(f"partition {partition} of {owner.worker}: {error}")
     return database
 

@@ -431,9 +431,7 @@ def test_a_host_that_knew_the_installation_joins_the_one_that_is_made_where_the_
     assert identify(b).identity == again.identity
 
 
-def test_a_full_disk_refuses_the_first_start_in_one_line(
-    kafka: str, redis_db: str, tmp_path: Path
-) -> None:
+def test_a_full_disk_refuses_the_first_start_in_one_line(kafka: str, redis_db: str, tmp_path: Path) -> None:
     delete_topics(kafka)
     environ = environment(tmp_path, kafka=kafka, redis=redis_db)
     done = subprocess.run(
