@@ -175,6 +175,7 @@ def why_no_start(settings: Settings) -> str | None:
             decision = decide(_host(found, secret), None, evidence)
             if decision not in _MAKES:
                 _check(found, secret, decision, evidence=evidence, where=where)
+            _check_adopted(found, _known(settings.data), decision)
         return None
     except TryLater:
         pass
@@ -254,16 +255,11 @@ def _make_or_adopt(
             evidence.foreign,
             evidence.ours + evidence.foreign,
         )
-    if not secret:
-        secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
     # Where facts are there and this host knows an id, somebody removed the topic.
     told = _known(settings.data)
-    if told is not None and not told.is_id and decision is Decision.ADOPT:
-        raise StateError(
-            f"{told.says}, and topic {INSTALLATION} in Kafka at {settings.kafka}, which holds it too, was deleted. "
-            "Put back a copy of the file from a backup, or start another host of the installation first; where there "
-            f"is neither, move {told.file} away, and the installation goes on under a new id"
-        )
+    _check_adopted(settings, told, decision)
+    if not secret:
+        secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
     joined = told is not None and told.file.name == JOINED
     before = "" if told is None else told.id
     known = before if decision is Decision.ADOPT else ""
@@ -297,6 +293,16 @@ def _make_or_adopt(
         if before and before != identity.id:
             log.warning("the data folder %s was of installation %s before", settings.data, before)
     return installation, ours
+
+
+def _check_adopted(settings: Settings, known: _Known | None, decision: Decision) -> None:
+    """Raises StateError where an installation that nobody knows by its id any more would go on under another one."""
+    if known is not None and not known.is_id and decision is Decision.ADOPT:
+        raise StateError(
+            f"{known.says}, and topic {INSTALLATION} in Kafka at {settings.kafka}, which holds it too, was deleted. "
+            "Put back a copy of the file from a backup, or start another host of the installation first; where there "
+            f"is neither, move {known.file} away, and the installation goes on under a new id"
+        )
 
 
 def _check_folder(settings: Settings, known: _Known, identity: Identity) -> None:

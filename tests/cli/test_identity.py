@@ -22,7 +22,7 @@ from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli import identity
-from cli.identity import Identified, damaged_id, identify
+from cli.identity import Identified, damaged_id, identify, why_no_start
 from cli.keys import Missing
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
@@ -359,10 +359,11 @@ FOREIGN = "deadbeefdeadbeef"
 
 
 def refused(settings: Settings) -> str:
-    """What a start is told that must not go on; nothing may have been written by it."""
+    """What a start is told that must not go on, and `reports check` too; nothing may have been written by it."""
     before, kept = records(settings), files(settings)
     with pytest.raises(StateError) as told:
         identify(settings)
+    assert why_no_start(settings) == str(told.value)
     assert (records(settings), files(settings)) == (before, kept)
     return str(told.value)
 
