@@ -24,6 +24,7 @@ from app.settings import Settings, settings_from
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.identity import known_identity
+from cli.role_configuration import RoleConfiguration
 from tables.conditions import Condition
 from tables.presence import WORKERS, decode_presence, presence, refused_name
 from tables.redis_clock import time_ms
@@ -72,9 +73,11 @@ def _tell(role: str, line: str, environ: Mapping[str, str]) -> None:
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:
-    """Those of the environment alone, where reports.toml is wrong. Raises ConfigError."""
-    try:
+    """Where reports.toml is wrong, those of the last one that was accepted here, or else of the environment alone.
+    Raises ConfigError."""
+    with contextlib.suppress(ConfigError):
         return load_settings(environ)
-    except ConfigError:
-        settings = settings_from(environ, {})
-        return msgspec.structs.replace(settings, data=settings.data.absolute())
+    with contextlib.suppress(ConfigError):
+        return RoleConfiguration(environ, only_settings=True, keep=False).settings
+    settings = settings_from(environ, {})
+    return msgspec.structs.replace(settings, data=settings.data.absolute())

@@ -89,6 +89,7 @@ class RoleConfiguration:
         """What is wrong with the file, where this process doesn't run on it."""
         self.settings, self.organisations = self._begin()
         self._first = self.settings
+        """Those that this process runs with, also where the file changes while it waits for Kafka."""
 
     def _begin(self) -> tuple[Settings, Organisations]:
         path = config_path(self._environ)
@@ -104,7 +105,6 @@ class RoleConfiguration:
         with. Raises ConfigError."""
         self._missing, self.refusal = found.missing, None
         self.settings, self.organisations = self._begin()
-        self._first = self.settings
         self._secret = found.settings.secret
         return found.settings
 

@@ -23,7 +23,7 @@ from app.errors import TryLater
 from app.facts import CampaignKey, CampaignRecord, FactsRecord, encode
 from app.sections import clicks_of
 from app.verdicts import DEFAULT_RULES
-from tables import every_campaign, touched
+from tables import every_campaign, redis_names, touched
 from tables.cache import RecipientCache
 from tables.campaign_list import CampaignList
 from tables.conditions import Conditions
@@ -287,7 +287,7 @@ async def test_that_a_campaign_is_gone_is_known_before_the_next_look(world: Worl
 async def test_names_that_scan_gives_twice_count_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost one was made up for by another one's second time."""
     everything = {name_of(number) for number in range(CAMPAIGNS)}
-    runs = every_campaign.runs_of_names
+    runs = redis_names.runs_of_names
 
     async def twice(redis: Redis, pattern: str) -> AsyncIterator[list[str]]:
         async for names in runs(redis, pattern):
