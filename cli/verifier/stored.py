@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 from redis.asyncio import Redis
 
-from app.errors import UNDECODABLE
 from app.facts import TYPE_NAMES, decode_detail
 from app.keys import campaign_key
 from app.settings import Settings
@@ -70,7 +69,7 @@ def read_databases(owned: dict[int, Owner], ends: dict[int, int]) -> Database:
             continue
         try:
             _read(Path(owner.state), partition, end, database)
-        except (ValueError, LookupError, *UNDECODABLE) as error:
+        except (ValueError, LookupError) as error:
             database.troubles.append(f"partition {partition} of {owner.worker}: {error}")
     return database
 
