@@ -29,7 +29,7 @@ from starlette.routing import BaseRoute
 from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import FORM, NOBODY, TOO_LARGE, ApiRoute, Operation
-from app.errors import RejectRequest, TryLater
+from app.errors import UNDECODABLE, RejectRequest, TryLater
 from app.organisations import ApiKey
 from app.shapes_operations import Session, SignIn
 
@@ -157,7 +157,7 @@ def _key_of_cookie(value: str, context: Context) -> ApiKey | None:
         return None
     try:
         session = _decode_session(payload)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
     if session.expires_at_s <= context.clock():
         return None

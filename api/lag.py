@@ -8,6 +8,8 @@ Rules:
 - `stale`: a worker says so of itself (`tables.conditions`), Kafka or Redis can't be asked, a position is not known, the
   age is above `STALE_AGE_MS`, or this monitor itself has not finished a round for `SILENT_S`. Lag is then the best that
   is known, or None.
+- Webhooks can be taken (`ready`) while Kafka answers, whatever else goes wrong in a round: it is judged by when Kafka
+  gave the logs' ends last.
 - One thread with clients of its own: their calls block, and each has a timeout.
 """
 
@@ -36,8 +38,9 @@ log = logging.getLogger("reports.lag")
 STALE_AGE_MS: Final = 10_000
 SILENT_S: Final = 3.0
 """Above what one round may take with a broker that answers slowly, so that a hiccup doesn't mark every report."""
-STUCK_S: Final = 10.0
-"""Above what a round may take while Redis doesn't answer: webhooks can be taken then."""
+STUCK_S: Final = 15.0
+"""Kafka that has not answered for so long doesn't. Above the longest pause between two rounds that fail
+(`tables.background.MAX_S`), and above what a round may take while Redis doesn't answer."""
 BUSY_ROUND_S: Final = 0.25
 IDLE_ROUND_S: Final = 0.5
 RATE_WINDOW_S: Final = 10.0
@@ -85,6 +88,7 @@ class LagReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_SILENT: Final = "Kafka does not answer"
 _UNKNOWN: Final = LagReport(
     at_ms=0, lag_ms=None, stale=True, reason="not measured yet", unready="not measured yet"
 )
@@ -148,9 +152,10 @@ class LagMonitor:
         self._metrics = metrics
         self._clock = clock
         self._report = _UNKNOWN
-        self._kafka_answers = False
-        """In the round under way."""
-        self._finished_at = time.monotonic()
+        self._unready = _UNKNOWN.unready
+        """Why webhooks can't be taken, by what the round under way has learned of Kafka."""
+        self._answered_at = self._finished_at = time.monotonic()
+        """When Kafka gave the ends last, and when a round went well."""
         self._following = Following(background, "lag", self._run)
         self._history: deque[tuple[float, dict[str, int]]] = deque()
 
@@ -162,13 +167,13 @@ class LagMonitor:
 
     @property
     def report(self) -> LagReport:
-        """The newest report; stale by itself when the monitor has fallen silent."""
-        report = self._report
-        silent_s = time.monotonic() - self._finished_at
-        if report.unready is not None or silent_s < (STUCK_S if report.stale else SILENT_S):
-            return report
-        silent = "the lag is not measured any more"
-        return msgspec.structs.replace(report, stale=True, unready=silent, reason=report.reason or silent)
+        """The newest report; stale by itself when the monitor has fallen silent, and not ready when Kafka has."""
+        report, now = self._report, time.monotonic()
+        if not report.stale and now - self._finished_at >= SILENT_S:
+            report = msgspec.structs.replace(report, stale=True, reason="the lag is not measured any more")
+        if report.ready and now - self._answered_at >= STUCK_S:
+            report = msgspec.structs.replace(report, unready=_SILENT)
+        return report
 
     def _run(self) -> None:
         try:
@@ -177,9 +182,7 @@ class LagMonitor:
         except Exception as error:
             self._positions.reopen()  # one of its clients may be what is broken
             now_ms = int(self._clock() * 1000)
-            self._report = self._lost(
-                self._report, now_ms, "the lag can't be measured", error, ready=self._kafka_answers
-            )
+            self._report = self._lost(self._report, now_ms, "the lag can't be measured", error, self._unready)
             raise
         self._positions.close()
 
@@ -197,20 +200,20 @@ class LagMonitor:
         """One round. What can't be asked makes the report stale."""
         now_ms = int(self._clock() * 1000)
         before = self._report
-        self._kafka_answers = False
+        self._unready = before.unready
         try:
             ends, dead = self._positions.ends()
-            self._kafka_answers = True
         except KafkaException as error:
-            return self._lost(before, now_ms, "Kafka can't be asked", error, ready=False)
+            return self._lost(before, now_ms, "Kafka can't be asked", error, _SILENT)
+        self._answered_at, self._unready = time.monotonic(), None
         try:
             places = self._positions.places(ends)
             self._positions.note_ends(ends)
             conditions = self._positions.conditions()
         except KafkaException as error:
-            return self._lost(before, now_ms, "Kafka can't be asked for positions", error, ready=True)
+            return self._lost(before, now_ms, "Kafka can't be asked for positions", error)
         except (RedisError, OSError) as error:
-            return self._lost(before, now_ms, "Redis can't be asked", error, ready=True)
+            return self._lost(before, now_ms, "Redis can't be asked", error)
         oldest = self._positions.oldest_times(places)
         rows, age_ms, reason = judge(places, oldest, now_ms=int(self._clock() * 1000))
         # What a worker says of itself names the cause; that counting is behind is only what follows from it.
@@ -234,10 +237,9 @@ class LagMonitor:
         )
 
     def _lost(
-        self, before: LagReport, now_ms: int, reason: str, error: Exception, *, ready: bool
+        self, before: LagReport, now_ms: int, reason: str, error: Exception, unready: str | None = None
     ) -> LagReport:
         missing = self._positions.missing(error)
-        unready = None if ready else "Kafka does not answer"
         trouble = self._positions.words(error)
         if missing:
             reason = unready = missing

@@ -27,7 +27,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from api.dead_count import DeadCount
-from app.errors import TryLater
+from app.errors import UNDECODABLE, TryLater
 from app.topics import DEAD, FACTS, INSTALLATION, NORMALIZE_GROUP, WEBHOOKS, WEBHOOKS_PARTITIONS
 from tables.conditions import Condition
 from tables.installation import InstallationLog
@@ -72,7 +72,7 @@ _owner = msgspec.json.Decoder(Owner)
 
 def _reached(text: bytes | None) -> float:
     """How far an owner says that its withheld numbers go; infinite where none are withheld."""
-    with contextlib.suppress(msgspec.MsgspecError):
+    with contextlib.suppress(*UNDECODABLE):
         if text is not None and (reached := _owner.decode(text).reached) is not None:
             return reached
     return math.inf
@@ -82,7 +82,7 @@ def _sign_of_life(text: bytes | None) -> float:
     """When an owner last said that it has its partition, ms; infinite where another version says something else."""
     if text is None:
         return -math.inf
-    with contextlib.suppress(msgspec.MsgspecError):
+    with contextlib.suppress(*UNDECODABLE):
         return _owner.decode(text).at_ms
     return math.inf
 

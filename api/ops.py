@@ -29,7 +29,8 @@ from app.times import utc_text
 
 EVERY_S: Final = 1.0
 NO_KEYS: Final = (
-    "no source has its key on this host, so nothing can be let in: the condition keys_missing says what to do"
+    "no source and no API key that may write has its key on this host, so nothing can be let in: the condition "
+    "keys_missing says what to do"
 )
 FRESH_MS: Final = 90_000
 """A worker publishes its delays each few seconds; what is older is of one that is gone."""

@@ -23,7 +23,7 @@ from api.query.connection import Connections
 from api.query.wire import Announcement, Page
 from app import tally
 from app.breakdown import RowKey
-from app.errors import TryLater
+from app.errors import UNDECODABLE, TryLater
 from app.facts import CampaignKey, RecipientKey
 from app.filters import EventFilter, RecipientFilter
 from app.keys import recipient_partition
@@ -270,7 +270,7 @@ class Queries:
         for partition, text in announced.items():
             try:
                 number, found = int(partition), _announcement.decode(text)
-            except (ValueError, msgspec.MsgspecError):
+            except (ValueError, *UNDECODABLE):
                 continue
             urls.add(found.url)
             if number in wanted and time_ms(now) - found.at_ms < wire.FRESH_S * 1000:

@@ -16,10 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
-import msgspec
-
 from api.context import Context
 from app.configuration import Fingerprints, differences, fingerprints
+from app.errors import UNDECODABLE
 from app.organisations import Organisations
 from tables.conditions import Condition
 from tables.presence import WORKERS, Presence, decode_presence, presence
@@ -81,7 +80,7 @@ class Watch:
         for name, text in stored.items():
             try:
                 said = decode_presence(text)
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 continue
             if said.holds(now_ms):
                 conditions += said.conditions

@@ -24,6 +24,7 @@ from api.auth import authenticate
 from api.context import Context, context_of
 from api.errors import json_response
 from api.operations import ApiRoute, Operation
+from app.errors import UNDECODABLE
 from app.shapes_operations import Workers
 from app.times import utc_text
 from app.topics import FACTS, WEBHOOKS
@@ -65,7 +66,7 @@ def _read(stored: dict[bytes, bytes], decoder: msgspec.json.Decoder[_Said]) -> d
     for name, text in stored.items():
         try:
             found[name.decode()] = decoder.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
     return found
 

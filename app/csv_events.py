@@ -19,6 +19,7 @@ from app import facts as f
 from app.csv_recipients import KEPT
 from app.csv_rows import END, metadata_text, row, tags_text, text_cell, variant_text
 from app.csv_times import LAST_MS, MILLISECONDS, Times
+from app.errors import UNDECODABLE
 from app.facts import Detail, Entry, decode_detail
 from app.items import event_item
 from app.times import utc_text
@@ -111,7 +112,7 @@ class EventRows:
         """The row of each entry, behind what it is to begin with. `verdicts`: None for what is no open or click."""
         try:
             return self._fast(entries, verdicts, times, begins)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return [
                 begin + _long_way(entry, verdict)
                 for begin, entry, verdict in zip(begins, entries, verdicts, strict=True)
@@ -124,7 +125,7 @@ class EventRows:
         times: Sequence[str],
         begins: Sequence[str],
     ) -> list[str]:
-        """Raises MsgspecError where a detail can't be read."""
+        """Raises `UNDECODABLE` where a detail can't be read."""
         judged, links, agents, places, lists = self._judged, self._link, self._agent, self._place, self._lists
         details = [_decode(entry.detail) for entry in entries]
         facts = [entry.fact for entry in entries]
@@ -174,7 +175,7 @@ def own_cells(texts: list[str]) -> list[str]:
 def _long_way(entry: Entry, verdict: Verdict | None) -> str:
     try:
         detail = decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         detail = _NO_DETAIL
     return row(event_item(entry, detail, *(verdict or (None, None))))
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from app.errors import PoisonEvent, RejectRequest
+from app.errors import UNDECODABLE, PoisonEvent, RejectRequest
 from app.inflate import DEFAULT_LIMIT, GZIP_WBITS, inflate
 from app.topics import DEAD, KafkaHeaders, Webhook, webhook_of
 
@@ -109,7 +109,7 @@ def marked(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> list[in
         return None
     try:
         return [number for number in _ids.decode(value or b"[]") if number >= 0]
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return []
 
 

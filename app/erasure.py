@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from app import facts as f
+from app.errors import UNDECODABLE
 from app.facts import FACTS_VERSION, Detail, Entry, ErasedRecord
 from app.keys import (
     campaign_key,
@@ -38,7 +39,7 @@ def blank(entry: Entry) -> Entry:
     """The entry without what identifies the person. Idempotent."""
     try:
         detail = f.decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         detail = Detail("")
     kept = Detail(
         detail.esp,

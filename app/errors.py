@@ -18,6 +18,12 @@ Rules: `str()` of each is one line for a person. None of them carries a secret, 
 from __future__ import annotations
 
 import errno
+from typing import Final
+
+import msgspec
+
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was wanted: bad UTF-8 within a text and nesting without end, too."""
 
 
 class ReportsError(Exception):

@@ -220,7 +220,7 @@ encode = _encoder.encode
 
 
 def decode_record(value: bytes) -> LogRecord:
-    """A record's value → the record. Raises `msgspec.MsgspecError` on anything else."""
+    """A record's value → the record. Raises `UNDECODABLE` on anything else."""
     return _decoder.decode(value)
 
 

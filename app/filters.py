@@ -22,6 +22,7 @@ from app import contribution as c
 from app import facts as f
 from app.breakdown import RowKey, row_key
 from app.contribution import Contribution
+from app.errors import UNDECODABLE
 from app.keys import text_id
 from app.state import RecipientState
 from app.summary import GROUP_FIELDS, Count, group_tally
@@ -161,7 +162,7 @@ def has_variant(text: str | None, wanted: tuple[tuple[str, str], ...]) -> bool:
 def _decode_variant(text: str) -> dict[str, str]:
     try:
         return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return {}
 
 

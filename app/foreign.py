@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import msgspec
 
 from app import facts as f
+from app.errors import UNDECODABLE
 from app.facts import CampaignKey, Detail, Entry, FactsRecord, RecipientKey
 from app.keys import identity, normalise_address, recipient_key
 
@@ -46,7 +47,7 @@ def keyed_anew(secret: bytes, campaign: CampaignKey, entry: Entry) -> Entry | No
         return None
     try:
         detail = f.decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
     fact = entry.fact
     for parts in _possible_parts(fact.at_ms, detail):

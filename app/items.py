@@ -22,6 +22,7 @@ import msgspec
 from app import breakdown as b
 from app import contribution as c
 from app import facts as f
+from app.errors import UNDECODABLE
 from app.facts import Detail, Entry
 from app.shapes_lists import Recipient, Status
 from app.state import RecipientState
@@ -244,7 +245,7 @@ def variant_fields(texts: Texts, variant: int) -> dict[str, str] | None:
         return None
     try:
         return msgspec.json.decode(text, type=dict[str, str]) or None
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
 
 

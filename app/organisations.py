@@ -130,12 +130,13 @@ class Organisations(msgspec.Struct, frozen=True):
         return any(key.absent for key in self._keys())
 
     def takes_nothing(self) -> bool:
-        """Whether there are sources, and each lacks the absent secret that would let its events in, as do the API keys,
-        by which an organisation's own events come."""
-        if any("write" in key.scopes and not key.absent for key in self._keys()):
-            return False
-        sources = list(self._sources())
-        return bool(sources) and not any(map(self._can_take, sources))
+        """Whether there are ways in for events, sources and API keys of scope `write`, and each lacks the absent secret
+        that would let them in."""
+        ways = [
+            *(not key.absent for key in self._keys() if "write" in key.scopes),
+            *map(self._can_take, self._sources()),
+        ]
+        return bool(ways) and not any(ways)
 
     def _can_take(self, source: Source) -> bool:
         if source.absent:

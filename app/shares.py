@@ -22,6 +22,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from app.errors import UNDECODABLE
+
 SHARES_VERSION: Final = 1
 DAY_MS: Final = 86_400_000
 MAX_LIFE_MS: Final = 366 * DAY_MS
@@ -77,7 +79,7 @@ def decode_share(value: bytes) -> Share | None:
     """A record's value → the share; None for what is none, or of a newer version (it then opens nothing here)."""
     try:
         share = _decoder.decode(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
     return share if share.version <= SHARES_VERSION and len(share.id) == ID_BYTES else None
 

@@ -6,7 +6,6 @@ those that the settings leave empty. A file that is damaged is as good as none, 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from app.errors import ConfigError, TryLater
 from app.settings import PREFIX, Settings, settings_from
+from tables.drafts import FOR_ALL, write_whole
 
 POLL_S = 0.05
 _SETTINGS = ("kafka", "redis")
@@ -29,9 +29,7 @@ def publish_address(data: Path, server: str, address: str) -> None:
     """Say that the server accepts connections at the address; whole or not at all."""
     path = address_file(data, server)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{server}-{os.getpid()}")
-    draft.write_text(f"{address}\n")
-    draft.replace(path)
+    write_whole(path, f"{address}\n".encode(), FOR_ALL)
 
 
 def withdraw_address(data: Path, server: str) -> None:

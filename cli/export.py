@@ -33,13 +33,12 @@ from app.words import number_of
 from cli.config import load_configuration
 from cli.identity import identify
 from cli.moments import Moment as MomentType
-from cli.owned import Owned, owned
+from cli.owned import Owned, elsewhere, owned
 from cli.progress import Progress
 from tables import exports
 from tables.csv_output import CsvOutput, write_all
 from tables.exports import Asked
 from tables.moments import Moment, small_cache
-from tables.presence import folder_word
 from tables.sorting import Sorter
 
 _LINK_ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -259,16 +258,8 @@ def _paths(settings: Settings, known: Owned) -> dict[int, Path]:
     missing = [str(partition) for partition in range(settings.partitions) if partition not in known.owners]
     if missing:
         raise StateError(f"partition {', '.join(missing)} has no worker yet: start `reports aggregate`")
-    paths = {partition: Path(known.owners[partition].state) for partition in range(settings.partitions)}
-    for partition, path in paths.items():
-        if not _is_here(path, known.owners[partition].worker):
-            raise StateError(
-                f"partition {partition} is counted by {known.owners[partition].worker} in {path}, which is not on this "
-                "machine: run this there, or ask the API (GET …/exports/recipients.csv)"
-            )
-    return paths
-
-
-def _is_here(path: Path, worker: str) -> bool:
-    """Whether it is the folder of this worker, whose name begins with the folder's own word (`agents.slots`)."""
-    return folder_word(path.parent) == worker.rpartition("-")[0]
+    if there := elsewhere(known.owners):
+        raise StateError(
+            f"{'; '.join(there)}: run this where all of them are, or ask the API (GET …/exports/recipients.csv)"
+        )
+    return {partition: Path(known.owners[partition].state) for partition in range(settings.partitions)}

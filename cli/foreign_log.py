@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from confluent_kafka import Message
 
+from app.errors import UNDECODABLE
 from app.facts import (
     FACTS_VERSION,
     CampaignKey,
@@ -67,7 +68,7 @@ class _Parts:
             progress.at(done)
             try:
                 record = decode_record(message.value() or b"")
-            except msgspec.MsgspecError:
+            except UNDECODABLE:
                 continue  # aggregate stops there, and says so
             if isinstance(record, FactsRecord) and record.entries:
                 campaign = campaign_key(self._secret, record.org, record.campaign)

@@ -44,8 +44,9 @@ from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli.addresses import wait_for_addresses
 from cli.config import SECRET_FILE, ensure_data_folder, stored_secret
-from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, LIST_HEADER, Missing, drafted
+from cli.keys import FOLDER, ID_FILE, JOINED, LIST_FILE, LIST_HEADER, Missing
 from cli.topics import ensure_topics
+from tables.drafts import write_whole
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings, kafka_words
 from tables.origin import databases_in, look_at_facts, records_before, topic_ids
@@ -174,6 +175,7 @@ def why_no_start(settings: Settings) -> str | None:
             decision = decide(_host(found, secret), None, evidence)
             if decision not in _MAKES:
                 _check(found, secret, decision, evidence=evidence, where=where)
+            _check_adopted(found, _known(settings.data), decision)
         return None
     except TryLater:
         pass
@@ -253,16 +255,11 @@ def _make_or_adopt(
             evidence.foreign,
             evidence.ours + evidence.foreign,
         )
-    if not secret:
-        secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
     # Where facts are there and this host knows an id, somebody removed the topic.
     told = _known(settings.data)
-    if told is not None and not told.is_id and decision is Decision.ADOPT:
-        raise StateError(
-            f"{told.says}, and topic {INSTALLATION} in Kafka at {settings.kafka}, which holds it too, was deleted. "
-            "Put back a copy of the file from a backup, or start another host of the installation first; where there "
-            f"is neither, move {told.file} away, and the installation goes on under a new id"
-        )
+    _check_adopted(settings, told, decision)
+    if not secret:
+        secret = _proposed(settings.data / SECRET_FILE, secrets.token_hex(32)).encode()
     joined = told is not None and told.file.name == JOINED
     before = "" if told is None else told.id
     known = before if decision is Decision.ADOPT else ""
@@ -296,6 +293,16 @@ def _make_or_adopt(
         if before and before != identity.id:
             log.warning("the data folder %s was of installation %s before", settings.data, before)
     return installation, ours
+
+
+def _check_adopted(settings: Settings, known: _Known | None, decision: Decision) -> None:
+    """Raises StateError where an installation that nobody knows by its id any more would go on under another one."""
+    if known is not None and not known.is_id and decision is Decision.ADOPT:
+        raise StateError(
+            f"{known.says}, and topic {INSTALLATION} in Kafka at {settings.kafka}, which holds it too, was deleted. "
+            "Put back a copy of the file from a backup, or start another host of the installation first; where there "
+            f"is neither, move {known.file} away, and the installation goes on under a new id"
+        )
 
 
 def _check_folder(settings: Settings, known: _Known, identity: Identity) -> None:
@@ -447,7 +454,7 @@ def _text_in(path: Path) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, for this user only, and on the disk. Raises OSError."""
-    drafted(path, content).replace(path)
+    write_whole(path, content + b"\n")
     _sync(path.parent)
 
 

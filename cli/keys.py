@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from app.organisations import AbsentSecret, Unusable
+from tables.drafts import drafted
 
 log = logging.getLogger("reports.config")
 
@@ -258,7 +259,7 @@ def _made_once(path: Path, new: Callable[[], bytes], make: bool) -> bytes:
 def _write_once(path: Path, content: bytes) -> bool:
     """False: it is there already. For this user only, whole, and on the disk. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = drafted(path, content)
+    draft = drafted(path, content + b"\n")
     try:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
@@ -266,13 +267,3 @@ def _write_once(path: Path, content: bytes) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return False
-
-
-def drafted(path: Path, content: bytes) -> Path:
-    """A line that is to become a file, beside it: for this user only, and on the disk. Raises OSError."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return draft

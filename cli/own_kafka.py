@@ -23,6 +23,7 @@ from app.settings import Settings
 from cli.jars import LIST, Say, ensure_jars, maven_repository, pinned_jars
 from cli.own_server import HOST, OwnServer, answers, serve
 from cli.role_configuration import settings_beside
+from tables.drafts import FOR_ALL, write_whole
 
 FORMAT_TIMEOUT_S = 60
 
@@ -106,7 +107,7 @@ def java_command(jars: list[Path], folder: Path) -> list[str]:
 def _write_properties(folder: Path, port: int, controller: int) -> Path:
     path = folder / "server.properties"
     text = PROPERTIES.format(host=HOST, port=port, controller=controller, log_dir=folder / "log")
-    path.write_text(text)
+    write_whole(path, text.encode(), FOR_ALL)
     return path
 
 

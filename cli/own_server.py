@@ -28,6 +28,7 @@ from app.errors import ConfigError, StateError
 from app.settings import PREFIX
 from cli.addresses import publish_address, withdraw_address
 from cli.leash import leashed
+from tables.drafts import FOR_ALL, write_whole
 
 HOST = "127.0.0.1"
 LOCK_TIMEOUT_S = 15.0
@@ -85,7 +86,7 @@ class OwnServer:
             for set_port, old_port in zip(wanted, remembered, strict=True):
                 candidates = (set_port,) if set_port else (old_port, 0)
                 ports.append(self._free_port(held, candidates, bool(set_port)))
-        memory.write_text(" ".join(map(str, ports)) + "\n")
+        write_whole(memory, f"{' '.join(map(str, ports))}\n".encode(), FOR_ALL)
         return ports
 
     def _free_port(self, held: contextlib.ExitStack, candidates: Sequence[int], is_set: bool) -> int:

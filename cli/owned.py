@@ -1,6 +1,8 @@
 """Where the partitions' databases are, and whether they have all that reports show: for commands that read them beside
 their workers.
 
+A path of another machine may be one of this machine too, with an old copy in it: what is there is its worker's only
+where the folder has the word with which the worker's name begins (`agents.slots`).
 A partition that is set aside may have an empty database in the place of the one that was counted: nothing would be
 wrong with what is read there.
 """
@@ -8,6 +10,8 @@ wrong with what is read there.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from redis import RedisError
@@ -16,7 +20,7 @@ from agents.set_aside import SET_ASIDE
 from app.errors import StateError
 from app.settings import Settings
 from cli.verifier.stored import Owner, owners
-from tables.presence import WORKERS, conditions_of
+from tables.presence import WORKERS, conditions_of, folder_word
 from tables.redis_client import redis_of, redis_words
 from tables.redis_clock import time_ms
 from tables.views import NUMBERS, Fence, fences_of
@@ -52,6 +56,23 @@ class Owned(NamedTuple):
             for partition in sorted((self.published.keys() | self.aside) - self.owners.keys())
             if partition in self.aside or self.published[partition].offset
         ]
+
+
+def is_here(owner: Owner) -> bool:
+    """Whether the database is in a folder of this machine."""
+    return folder_word(Path(owner.state).parent) == owner.worker.rpartition("-")[0]
+
+
+def elsewhere(owners: Mapping[int, Owner]) -> list[str]:
+    """Of each worker whose databases are on other machines, which and where they are, for operators."""
+    there: dict[tuple[str, Path], list[str]] = {}
+    for partition, owner in sorted(owners.items()):
+        if not is_here(owner):
+            there.setdefault((owner.worker, Path(owner.state).parent), []).append(str(partition))
+    return [
+        f"partition {', '.join(partitions)} is counted by {worker} in {folder}, which is not on this machine"
+        for (worker, folder), partitions in there.items()
+    ]
 
 
 def owned(settings: Settings) -> Owned:

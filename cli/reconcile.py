@@ -3,7 +3,8 @@
 Works beside a running worker: a partition is read as of one moment, and a batch is never half in it.
 Sketches of people must be those of the recipients' facts, register by register. Where an older version counted before
 (`layout.COUNTING`), or erased somebody of the campaign (`layout.is_nobody`), they may hold more, and never less.
-Exit status: 0 no difference; 1 differences; 3 a database can't be read, or lacks what reports show: then nobody knows.
+Exit status: 0 no difference; 1 differences; 3 a database can't be read, is on another machine (unless `--here` asks for
+those of this one only), or lacks what reports show: then nobody knows.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from app.settings import PREFIX
 from app.words import number_of
 from cli.config import load_settings
 from cli.identity import identify
-from cli.owned import owned
+from cli.owned import elsewhere, is_here, owned
 from cli.progress import Progress
 from cli.verifier.compare import Comparison
 from cli.verify import show
@@ -50,17 +51,24 @@ _NAMES_OF = {b.POSITION: b.LINK, b.HOME: b.COUNTRY}
 
 @click.command()
 @click.argument("campaign", required=False)
-def command(campaign: str | None) -> int:
+@click.option("--here", is_flag=True, help="Only the partitions whose databases are on this machine.")
+def command(campaign: str | None, *, here: bool) -> int:
     """Recompute every sum, index and log entry from the recipients and compare; of CAMPAIGN, or of all."""
     settings = identify(load_settings()).settings
     known = owned(settings)
     if not known.owners:
         raise StateError("no worker has owned a partition yet: start `reports aggregate`")
+    looked_at = {partition: owner for partition, owner in known.owners.items() if is_here(owner)}
+    there = elsewhere(known.owners)
+    if not looked_at:
+        raise StateError(f"{'; '.join(there)}: run this there")
     result = Comparison()
     recipients = 0
     short = known.unowned()
+    if there and not here:
+        short.append(f"{'; '.join(there)} (run `reports reconcile --here` on each machine)")
     with Progress("recipients", None) as progress:
-        for partition, owner in sorted(known.owners.items()):
+        for partition, owner in sorted(looked_at.items()):
             aside = ", which is set aside" if partition in known.aside else ""
             progress.say(f"partition {partition} of {owner.worker}{aside}")
             with PartitionReader(Path(owner.state)) as reader:
@@ -70,15 +78,9 @@ def command(campaign: str | None) -> int:
                     progress.at(recipients + done)
                 recipients += done
     Console(stderr=True).print(
-        f"{number_of(recipients, 'recipient')} in {number_of(len(known.owners), 'partition')}"
+        f"{number_of(recipients, 'recipient')} in {number_of(len(looked_at), 'partition')}"
     )
-    status = show(result)
-    if short:
-        words = f"not all that was counted is looked at: {'; '.join(short)}"
-        if not status:
-            raise StateError(words)
-        click.echo(f"reports: {words}", err=True)
-    return status
+    return show(result, f"not all that was counted is looked at: {'; '.join(short)}" if short else "")
 
 
 class _Sums(msgspec.Struct):

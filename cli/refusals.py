@@ -19,11 +19,12 @@ from typing import Final
 
 import msgspec
 
-from app.errors import ConfigError, ReportsError
+from app.errors import UNDECODABLE, ConfigError, ReportsError
 from app.settings import Settings, settings_from
 from cli.addresses import wait_for_addresses
 from cli.config import load_settings
 from cli.identity import known_identity
+from cli.role_configuration import RoleConfiguration
 from tables.conditions import Condition
 from tables.presence import WORKERS, decode_presence, presence, refused_name
 from tables.redis_clock import time_ms
@@ -55,7 +56,7 @@ def _tell(role: str, line: str, environ: Mapping[str, str]) -> None:
             name, now_ms = refused_name(role), time_ms(redis.time())
             since_ms = now_ms
             if before := redis.hget(WORKERS, name):
-                with contextlib.suppress(msgspec.MsgspecError):
+                with contextlib.suppress(*UNDECODABLE):
                     said = decode_presence(before)
                     since_ms = said.since_ms if said.holds(now_ms) else now_ms
             condition = Condition(
@@ -72,9 +73,11 @@ def _tell(role: str, line: str, environ: Mapping[str, str]) -> None:
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:
-    """Those of the environment alone, where reports.toml is wrong. Raises ConfigError."""
-    try:
+    """Where reports.toml is wrong, those of the last one that was accepted here, or else of the environment alone.
+    Raises ConfigError."""
+    with contextlib.suppress(ConfigError):
         return load_settings(environ)
-    except ConfigError:
-        settings = settings_from(environ, {})
-        return msgspec.structs.replace(settings, data=settings.data.absolute())
+    with contextlib.suppress(ConfigError):
+        return RoleConfiguration(environ, only_settings=True, keep=False).settings
+    settings = settings_from(environ, {})
+    return msgspec.structs.replace(settings, data=settings.data.absolute())

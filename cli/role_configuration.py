@@ -47,6 +47,7 @@ from cli.identity import Identified
 from cli.keys import FOLDER, LIST_FILE, Absent, Held, Missing, describe_absent
 from cli.logs import set_up_logging
 from tables.conditions import Conditions
+from tables.drafts import write_whole
 
 log = logging.getLogger("reports.configuration")
 
@@ -88,6 +89,7 @@ class RoleConfiguration:
         """What is wrong with the file, where this process doesn't run on it."""
         self.settings, self.organisations = self._begin()
         self._first = self.settings
+        """Those that this process runs with, also where the file changes while it waits for Kafka."""
 
     def _begin(self) -> tuple[Settings, Organisations]:
         path = config_path(self._environ)
@@ -103,7 +105,6 @@ class RoleConfiguration:
         with. Raises ConfigError."""
         self._missing, self.refusal = found.missing, None
         self.settings, self.organisations = self._begin()
-        self._first = self.settings
         self._secret = found.settings.secret
         return found.settings
 
@@ -327,16 +328,11 @@ def _data_folder(environ: Mapping[str, str], path: Path) -> Path:
 
 def _keep(path: Path, text: bytes) -> None:
     """Whole or not at all. That it can't be written is no reason not to run."""
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         if path.exists() and path.read_bytes() == text:
             os.utime(path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_whole(path, text)
     except OSError as error:
         log.warning("the accepted configuration can't be kept in %s: %s", path, error.strerror)

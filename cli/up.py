@@ -25,7 +25,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from app.errors import ConfigError, StateError
+from app.errors import UNDECODABLE, ConfigError, StateError
 from app.organisations import Organisations
 from app.settings import PREFIX, Settings
 from cli import hangup
@@ -199,7 +199,7 @@ async def why_not_ready(settings: Settings) -> str | None:
         return f"nothing answers at {settings.http} ({what})"
     if b" 200 " in answer.partition(b"\r\n")[0]:
         return None
-    with contextlib.suppress(msgspec.MsgspecError):
+    with contextlib.suppress(*UNDECODABLE):
         return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=ErrorBody).message
     return "the API gives no answer to /readyz"
 

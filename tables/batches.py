@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from app.errors import LogGap, StateError
+from app.errors import UNDECODABLE, LogGap, StateError
 from app.facts import (
     FACTS_VERSION,
     CampaignKey,
@@ -121,7 +121,7 @@ def _checked(value: bytes, offset: int, expected: int, partition: int) -> LogRec
         )
     try:
         record = decode_record(value)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise LogGap(
             f"topic facts, partition {partition}: the record at offset {offset} is none of this project ({error}): "
             "only normalize and the API may write there",

@@ -19,6 +19,7 @@ from rocksdict import Rdict
 from app import breakdown as b
 from app import tally
 from app.breakdown import AgentRows, PlaceRows, RowKey, row_key, special_agent
+from app.errors import UNDECODABLE
 from app.facts import CampaignKey, Detail, Entry, decode_detail
 from app.keys import text_id
 from tables.layout import scan
@@ -152,7 +153,7 @@ def text_of(entry: Entry, section: int) -> str:
     """What a fact's detail says about one of its numbers."""
     try:
         detail = decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         detail = _NO_DETAIL
     if section == b.VARIANT:
         return _json(detail.variant or {}).decode()

@@ -21,9 +21,12 @@ _ROCKSDB: Final = re.compile(
     r"(Corruption|IO error|Invalid argument|Not found|Operation failed|Not implemented|Shutdown in progress|Busy"
     r"|Incomplete|Aborted|Result incomplete)\b|.*\(os error [0-9]+\)"
 )
-_FOLDER: Final = re.compile(r"/p([0-9]{1,4})/[^/ ]+")
-_PATH: Final = re.compile(r"(/.*?/p([0-9]{1,4}))/[^/ ]+")
-_TABLE: Final = re.compile(r"/.*?/p[0-9]{1,4}/[0-9]+\.sst")
+_FILE: Final = re.compile(
+    r"""(?<![^\s:'"(])(/(?:(?!:\ ).)*?/p([0-9]{1,4}))"""
+    r"/([0-9]+\.[a-z]+|CURRENT|IDENTITY|LOCK|LOG|MANIFEST|OPTIONS|rocksdict-config)\b"
+)
+"""A file of a partition's database: the folder, the partition and the begin of the file's name. Folders above may be
+named like a partition's."""
 _DAMAGE: Final = ("Corruption", "Input/output error")
 _LONGEST: Final = 300
 
@@ -54,18 +57,15 @@ def damaged_file(error: BaseException) -> Path | None:
     """The table that the error says can't be read, though it is there. Tables don't change once they are written: this
     is no race with the writer."""
     words = str(error)
-    if (
-        is_database_error(error)
-        and any(kind in words for kind in _DAMAGE)
-        and (found := _TABLE.search(words))
-    ):
-        return Path(found[0])
+    if is_database_error(error) and any(kind in words for kind in _DAMAGE):
+        tables = (Path(found[0]) for found in _FILE.finditer(words) if found[3].endswith(".sst"))
+        return next(tables, None)
     return None
 
 
 def advice(error: BaseException, lacks: Callable[[int], str | None]) -> str:
     """What RocksDB's error means, for who reads databases beside their workers. `lacks`: gives what `removal` takes."""
-    if found := _PATH.search(str(error)):
+    if found := _FILE.search(str(error)):
         partition = int(found[2])
         # Kafka is asked only where that is of use.
         lack = None if is_forbidden(error) else lacks(partition)
@@ -120,7 +120,7 @@ def removal(
 
 def partitions_named(error: BaseException) -> set[int]:
     """The partitions whose files the error names."""
-    return {int(number) for number in _FOLDER.findall(str(error))}
+    return {int(number) for _, number, _ in _FILE.findall(str(error))}
 
 
 def words_of(error: BaseException) -> str:

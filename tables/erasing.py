@@ -9,6 +9,7 @@ from rocksdict import Rdict, WriteBatch
 
 from app import breakdown as b
 from app.erasure import ERASED, blank, tells
+from app.errors import UNDECODABLE
 from app.facts import CampaignKey, Detail, Entry, decode_detail
 from app.fold import Changes, Fallen, log_key
 from app.state import RecipientState
@@ -48,7 +49,7 @@ def hide_names(campaign: CampaignKey, entry: Entry, book: KnownNames, batch: Wri
     hidden: set[int] = set()
     try:
         detail = decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         detail = Detail("")
     fact = entry.fact
     for section, number, text in ((b.LINK, fact.link, detail.link), (b.REASON, fact.reason, detail.reason)):

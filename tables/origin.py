@@ -16,7 +16,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from app.errors import TryLater
+from app.errors import UNDECODABLE, TryLater
 from app.facts import FactsRecord, decode_record
 from app.identity import Databases, yields_key
 from app.topics import FACTS, WEBHOOKS
@@ -73,7 +73,7 @@ def _meta_of(path: Path) -> Meta | None:
         try:
             stored = database.get(layout.META)
             return _meta_decoder.decode(stored) if stored is not None else None
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return None
         finally:
             database.close()
@@ -157,7 +157,7 @@ def _records(consumer: Consumer, kafka: str, partition: int, start: int, end: in
 def _votes(value: bytes, secret: bytes) -> list[bool]:
     try:
         record = decode_record(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return []
     if not isinstance(record, FactsRecord):
         return []

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from app.errors import UNDECODABLE
 from app.verdicts import Rules
 from tables.conditions import Condition
 from tables.layout import LAYOUT_VERSION
@@ -73,7 +74,7 @@ def conditions_of(stored: Mapping[bytes, bytes], now_ms: int) -> list[Condition]
     """Those that hold, of all processes, from the hash; what can't be read (another version's) is left out."""
     found: list[Condition] = []
     for text in stored.values():
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(*UNDECODABLE):
             said = decode_presence(text)
             if said.holds(now_ms):
                 found += said.conditions

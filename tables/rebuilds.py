@@ -6,13 +6,15 @@ worker opens the database first; and `Meta.rebuilding` marks one that was not fi
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from app.errors import UNDECODABLE
+from tables.drafts import FOR_ALL, write_whole
 from tables.views import REBUILD
 
 if TYPE_CHECKING:
@@ -40,9 +42,11 @@ async def ask(redis: Redis, request: Request) -> None:
 
 
 async def asked(redis: Redis) -> Request:
-    """What was asked of all workers last, `NONE` where it is long ago. Raises RedisError."""
+    """What was asked of all workers last, `NONE` where it is long ago or unreadable. Raises RedisError."""
     text = await redis.get(REBUILD)
-    return msgspec.json.decode(text, type=Request) if text is not None else NONE
+    with contextlib.suppress(*UNDECODABLE):
+        return msgspec.json.decode(text or b"", type=Request)
+    return NONE
 
 
 def read_request(state: Path) -> Request:
@@ -51,7 +55,7 @@ def read_request(state: Path) -> Request:
         return msgspec.json.decode((state / FILE).read_bytes(), type=Request)
     except FileNotFoundError:
         return NONE
-    except (msgspec.MsgspecError, ValueError):
+    except UNDECODABLE:
         log.warning(
             "%s is damaged and made again: where a rebuild that was asked for isn't done, ask for it again",
             state / FILE,
@@ -61,6 +65,4 @@ def read_request(state: Path) -> Request:
 
 
 def write_request(state: Path, request: Request) -> None:
-    temporary = state / f"{FILE}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(request))
-    temporary.replace(state / FILE)
+    write_whole(state / FILE, msgspec.json.encode(request), FOR_ALL)

@@ -183,13 +183,14 @@ if redis.call('HGET', KEYS[4], p) ~= ARGV[4] then return {} end
 redis.call('SADD', KEYS[2], ARGV[3])
 local found = {}
 for i = 6, #ARGV, 6 do
-  local stored = redis.call('HMGET', KEYS[1] .. ARGV[5] .. ARGV[i], 'f:' .. p, 's:' .. p, 'v', 'org')
+  local stored = redis.call('HMGET', KEYS[1] .. ARGV[5] .. ARGV[i], 'f:' .. p, 's:' .. p, 'v', 'org', 'campaign')
   local g, o = string.match(stored[1] or '-1:0', '^(-?%d+):(%d+)$')
   g, o = tonumber(g), tonumber(o)
   local lost = g < gen or (g == gen and o < tonumber(ARGV[i + 1]))
   if ARGV[5] == 'report:' and not lost then
     local score = redis.call('ZSCORE', KEYS[1] .. 'campaigns:' .. ARGV[i + 2], ARGV[i + 3])
-    lost = not stored[2] or not stored[3] or not stored[4] or not score or tonumber(score) < tonumber(ARGV[i + 4])
+    local whole = stored[2] and stored[3] and stored[4] and stored[5] and score
+    lost = not whole or tonumber(score) < tonumber(ARGV[i + 4])
       or (ARGV[i + 5] == '1' and redis.call('HEXISTS', KEYS[1] .. 'names:' .. ARGV[i + 2], ARGV[i + 3]) == 0)
   end
   if lost then found[#found + 1] = (i - 6) / 6 end

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from api.query.partitions import Partitions
 from api.query.wire import ANNOUNCE_S, QUERIES, UNREADABLE, Announcement
+from app.errors import UNDECODABLE
 from tables.conditions import Conditions
 from tables.presence import folder_word
 from tables.redis_client import redis_words
@@ -125,7 +126,7 @@ def elsewhere(owners: Mapping[bytes, bytes], word: str) -> set[int]:
     """The partitions that a worker of another folder owns."""
     found = set()
     for partition, text in owners.items():
-        with contextlib.suppress(msgspec.MsgspecError, ValueError):
+        with contextlib.suppress(ValueError, *UNDECODABLE):
             if _owner.decode(text).worker.rpartition("-")[0] != word:
                 found.add(int(partition))
     return found

@@ -25,6 +25,7 @@ from api.query.wire import EventsRequest, Page, RecipientAnswer, RecipientReques
 from app import contribution as c
 from app import facts as f
 from app.contribution import contribution
+from app.errors import UNDECODABLE
 from app.facts import CampaignKey, Detail, Entry, Fact, Identity, RecipientKey, decode_detail
 from app.filters import EventTest
 from app.fold import log_key
@@ -151,7 +152,7 @@ def verdict_of(fact: Fact, verdicts: Mapping[Identity, tuple[int, str]]) -> Verd
 def event_json(entry: Entry, verdict: Verdict) -> bytes:
     try:
         detail = decode_detail(entry.detail)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         detail = Detail("")
     return _encode(event_item(entry, detail, *(verdict or (None, None))))
 

@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.query import export_wire, wire
 from api.query.export_wire import LENGTH_BYTES, MAX_HEAD, ExportHead, ExportJob, framed
+from app.errors import UNDECODABLE
 from tables.own_files import sweep
 
 log = logging.getLogger("reports.query")
@@ -59,7 +59,7 @@ class Exports:
     async def answer(self, body: bytes) -> Response:
         try:
             request = export_wire.decode_request(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return Response(status_code=400)
         if len(self.running) + self._starting >= AT_ONCE and not request.as_records:
             return Response(wire.encode(wire.Refusal(())), 503)

@@ -13,8 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
-import msgspec
-
+from app.errors import UNDECODABLE
 from app.settings import PREFIX
 from tables.conditions import Conditions
 from tables.presence import WORKERS, decode_presence
@@ -66,7 +65,7 @@ class Reach:
         now_ms = self._clock.now_ms()
         found = set()
         for text in cast(dict[bytes, bytes], await self._redis.hgetall(WORKERS)).values():
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(*UNDECODABLE):
                 said = decode_presence(text)
                 if said.role == "api" and said.host not in ("", self._host) and said.is_alive(now_ms):
                     found.add(said.host)

@@ -30,6 +30,7 @@ from api.query import events, export_wire, people, recipients, sections, wire
 from api.query.answering import Books, Readers
 from api.query.exports import Exports
 from api.query.partitions import Missing, Partitions
+from app.errors import UNDECODABLE
 
 log = logging.getLogger("reports.query")
 
@@ -129,7 +130,7 @@ class QueryServer:
     def _answer(self, question: _Question, body: bytes) -> Response:
         try:
             asked = question.decoder.decode(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return Response(status_code=400)
         try:
             with self._partitions.using(asked.partitions) as readers:

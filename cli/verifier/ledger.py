@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.errors import UNDECODABLE
 from cli.traffic.ledger import AcceptedLine, FactLine, LabelsLine, Line, PoisonLine
 
 Campaign = tuple[str, str]
@@ -104,5 +105,5 @@ def _lines(path: Path) -> Iterator[Line]:
                 return  # the writer was killed in the middle of its last line
             try:
                 yield _decoder.decode(text)
-            except msgspec.MsgspecError as error:
+            except UNDECODABLE as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None

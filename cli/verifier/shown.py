@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.errors import UNDECODABLE
 from client import Client, ClientError, calls
 from client.calls import Call
 
@@ -43,7 +44,7 @@ class Pages:
     def _get(self, call: Call[Any]) -> Json:
         try:
             return _decode(self._client.raw(call))
-        except (ClientError, msgspec.MsgspecError) as error:
+        except (ClientError, *UNDECODABLE) as error:
             raise Unreadable(f"{call.path}: {error}") from None
 
     def campaigns(self) -> list[Json]:

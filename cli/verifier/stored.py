@@ -69,7 +69,7 @@ def read_databases(owned: dict[int, Owner], ends: dict[int, int]) -> Database:
             continue
         try:
             _read(Path(owner.state), partition, end, database)
-        except (msgspec.MsgspecError, ValueError, LookupError) as error:
+        except (ValueError, LookupError) as error:
             database.troubles.append(f"partition {partition} of {owner.worker}: {error}")
     return database
 

@@ -23,7 +23,7 @@ from app.errors import TryLater
 from app.facts import CampaignKey, CampaignRecord, FactsRecord, encode
 from app.sections import clicks_of
 from app.verdicts import DEFAULT_RULES
-from tables import touched
+from tables import every_campaign, redis_names, touched
 from tables.cache import RecipientCache
 from tables.campaign_list import CampaignList
 from tables.conditions import Conditions
@@ -40,6 +40,7 @@ from tables.views import (
     View,
     ViewReader,
     campaigns_name,
+    counts_name,
     names_name,
     report_name,
     sections_name,
@@ -281,6 +282,38 @@ async def test_that_a_campaign_is_gone_is_known_before_the_next_look(world: Worl
         await counted_campaigns(world.raw, world.reader, ORG)
     await world.later()
     assert (await counted_campaigns(world.raw, world.reader, ORG)).campaigns == everything | {"new"}
+
+
+async def test_names_that_scan_gives_twice_count_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost one was made up for by another one's second time."""
+    everything = {name_of(number) for number in range(CAMPAIGNS)}
+    runs = redis_names.runs_of_names
+
+    async def twice(redis: Redis, pattern: str) -> AsyncIterator[list[str]]:
+        async for names in runs(redis, pattern):
+            yield [*names, names[0]]
+            yield names
+
+    monkeypatch.setattr(every_campaign, "runs_of_names", twice)
+    monkeypatch.setattr(every_campaign, "FENCES_AT_ONCE", 3 * PARTITIONS)
+    assert (await counted_campaigns(world.raw, world.reader, ORG)).campaigns == everything
+    await world.raw.delete(key_of(7))
+    with pytest.raises(TryLater, match="Redis has lost some"):
+        await counted_campaigns(world.raw, world.reader, ORG)
+    await world.later()
+    await world.raw.hset(counts_name("topic"), "0", '{"\xff')
+    with pytest.raises(TryLater, match="Redis has lost some"):
+        await counted_campaigns(world.raw, world.reader, ORG)
+
+
+@pytest.mark.parametrize("field", ["v", "org", "campaign", "s:0"])
+async def test_a_report_that_lacks_a_field_of_its_own_is_repaired(world: World, field: str) -> None:
+    """Nobody could read it until the campaign's next event."""
+    assert await world.raw.hdel(key_of(7), field) == 1
+    await world.later()
+    view = await world.view(name_of(7))
+    assert view is not None and view.complete
+    assert recipients_of(view) == RECIPIENTS * PARTITIONS
 
 
 async def test_new_campaigns_are_not_taken_for_lost_ones(world: World) -> None:

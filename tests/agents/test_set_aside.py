@@ -28,6 +28,7 @@ from tables.conditions import Conditions, GapSeen
 from tables.installation import InstallationLog
 from tables.layout import Meta, open_database
 from tables.lookups import PagedReader
+from tests.support import counting
 from tests.support.counting import World
 from tests.support.facts import ORG, START_MS
 
@@ -201,8 +202,13 @@ async def test_forbidden_files(world: World) -> None:
         assert worker.conditions == {}
 
 
-async def test_a_record_that_is_none_is_skipped_when_that_is_accepted(world: World) -> None:
-    world.produce(0, b"\xc1 no record of ours")
+@pytest.mark.parametrize(
+    "value",
+    [b"\xc1 no record of ours", counting.record(9, 0).replace(b"spring", b"\xff" * 6)],
+    ids=["no record", "no text in it"],
+)
+async def test_a_record_that_is_none_is_skipped_when_that_is_accepted(world: World, value: bytes) -> None:
+    world.produce(0, value)
     world.fill(begin=5)
     async with world.worker() as worker:
         await worker.settle()

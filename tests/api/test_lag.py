@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from app.settings import Settings
 from app.topics import DEAD, FACTS, INSTALLATION, NORMALIZE_GROUP, SHARES, WEBHOOKS, KafkaHeaders
 from app.verdicts import DEFAULT_RULES
 from cli.topics import ensure_topics
+from tables import background
 from tables.background import Background
 from tables.conditions import Condition
 from tables.installation import InstallationLog
@@ -325,14 +327,45 @@ def test_a_silent_monitor_is_stale(positions: LogPositions) -> None:
     states = [(monitor.report.stale, monitor.report.ready)]
     monitor._finished_at -= SILENT_S + 1
     states.append((monitor.report.stale, monitor.report.ready))
-    assert states == [(False, True), (True, False)]
-    # A round may wait for Redis, which taking webhooks doesn't need; for ever it waits for Kafka only.
+    assert states == [(False, True), (True, True)]
+    # A round may wait for Redis, which taking webhooks doesn't need; a look at Kafka that is stuck is another thing.
     monitor._report = LagReport(at_ms=1, lag_ms=0, stale=True, reason="Redis can't be asked")
     states = [(monitor.report.stale, monitor.report.ready)]
-    monitor._finished_at -= STUCK_S
+    monitor._answered_at -= STUCK_S
     states.append((monitor.report.stale, monitor.report.ready))
     assert states == [(True, True), (True, False)]
     assert monitor.report.reason == "Redis can't be asked"
+
+
+@pytest.mark.parametrize("fails", ["conditions", "ends"])
+def test_whatever_else_fails_webhooks_are_taken_while_kafka_answers(
+    positions: LogPositions, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Between two rounds that failed there are up to `MAX_S`: it doesn't flap in them."""
+    assert STUCK_S > background.MAX_S + SILENT_S
+    monkeypatch.setattr(background, "FIRST_S", 0.01)
+    monitor = LagMonitor(positions, Metrics(), Background())
+    rounds: list[bool] = []
+
+    def broken() -> NoReturn:
+        rounds.append(monitor.report.ready)
+        raise ZeroDivisionError
+
+    monitor._report = measure(monitor)
+    monkeypatch.setattr(positions, fails, broken)
+    monitor.start()
+    try:
+        wait_for(lambda: len(rounds) > 3)
+        report = monitor.report
+        assert (report.ready, report.stale, report.reason) == (True, True, "the lag can't be measured")
+        assert all(rounds)
+        monitor._answered_at -= STUCK_S
+        if fails == "ends":
+            assert monitor.report.unready == "Kafka does not answer"
+        else:
+            wait_for(lambda: monitor.report.ready)
+    finally:
+        monitor.stop()
 
 
 def test_what_a_worker_says_of_itself_makes_it_stale(monitor: LagMonitor, settings: Settings) -> None:

@@ -195,7 +195,11 @@ async def test_a_host_on_which_every_key_is_absent_is_not_ready(api: Api) -> Non
         ((lacking, generic), (key(absent=True), key(absent=False)), 200),
         ((lacking, has), (key(absent=True),), 200),
         ((lacking, topics), (key(absent=True),), 200),
-        ((), (key(absent=True),), 200),
+        ((), (key(absent=True),), 503),
+        ((), (key(absent=True), key(absent=True, scope="read")), 503),
+        ((), (key(absent=True), key(absent=False)), 200),
+        ((), (key(absent=True, scope="read"),), 200),
+        ((), (), 200),
     ):
         named = {str(number): one for number, one in enumerate(sources)}
         api.context.organisations = Organisations({"acme": replace(acme, keys=keys, sources=named)})

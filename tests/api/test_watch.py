@@ -18,6 +18,7 @@ from app.verdicts import DEFAULT_RULES
 from tables.conditions import Condition
 from tables.presence import WORKERS, Presence, presence
 from tests.api.serving import Api, serving
+from tests.tables.test_conditions import UNREADABLE
 
 
 @pytest.fixture
@@ -105,6 +106,8 @@ async def test_processes_that_ended_without_a_word_are_forgotten(api: Api) -> No
     condition = Condition(code="role_refused", message="why", since_ms=1)
     for name, at_ms in (("refused", old), ("tried again", now_ms() - 20_000)):
         await put(redis, name, presence(DEFAULT_RULES, 1, at_ms, conditions=(condition,), refused=True))
+    await redis.hset(WORKERS, mapping={str(number): text for number, text in enumerate(UNREADABLE)})
     await Watch(api.context, "here:1").look()
+    await redis.hdel(WORKERS, *map(str, range(len(UNREADABLE))))
     assert set(await redis.hkeys(WORKERS)) == {b"aggregate", b"normalize", b"young", b"tried again"}
     assert 'conditions{code="role_refused"} 1.0' in api.context.metrics.text().decode()

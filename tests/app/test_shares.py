@@ -109,7 +109,16 @@ def test_bytes_have_one_spelling(raw: bytes) -> None:
 def test_what_is_no_record_opens_nothing() -> None:
     newer = msgspec.structs.replace(SHARE, version=2)
     short = msgspec.structs.replace(SHARE, id=b"short")
-    for value in (b"", b"\xff", b"{}", encode_share(newer), encode_share(short), encode_share([1, 2])):
+    no_text = encode_share(SHARE).replace(SHARE.org.encode(), b"\xff" * len(SHARE.org))
+    for value in (
+        b"",
+        b"\xff",
+        no_text,
+        b"{}",
+        encode_share(newer),
+        encode_share(short),
+        encode_share([1, 2]),
+    ):
         assert decode_share(value) is None
 
 

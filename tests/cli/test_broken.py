@@ -21,6 +21,7 @@ from api.query.faults import Faults, tables_of
 from cli import broken
 from cli.main import run
 from cli.owned import Owned, owned
+from tables.broken import advice, damaged_file, partitions_named
 from tables.completeness import lacking_of_published
 from tables.views import Fence
 from tests.cli.test_accept_gap import accept, counted, published, set_aside
@@ -80,6 +81,33 @@ def test_where_the_log_can_t_be_asked_nobody_is_told_to_remove_it(
     said = broken.words(Exception(CORRUPT.format("/data/p0/000001.sst")))
     assert UNKNOWN in said
     assert WHOLE not in said
+
+
+@pytest.mark.parametrize("above", ["/srv", "/srv/p1/reports/data", "/srv/p1/my p2/LOG/p12"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Corruption: block checksum mismatch: stored = 1, computed = 2  in {}/000012.sst offset 0 size 10",
+        "Corruption: Can't access /000012.sst: IO error: No such file: While open a file: {}/000012.sst: No such file",
+        "IO error: While pread offset 0 len 9: {}/000012.sst: Input/output error",
+        "Corruption: mismatch  The file {}/MANIFEST-000005 may be corrupted, or /elsewhere/p4/000001.sst is",
+        "IO error: While open a file for random read: {}/CURRENT: Permission denied",
+    ],
+)
+def test_the_folder_is_the_one_that_holds_the_file(above: str, words: str) -> None:
+    error = Exception(words.format(f"{above}/state/p3"))
+    named = {3, 4} if "p4" in words else {3}
+    assert partitions_named(error) == named
+    asked: list[int] = []
+
+    def asked_of(partition: int) -> str:
+        asked.append(partition)
+        return ""
+
+    assert f"{above}/state/p3 " in advice(error, asked_of)
+    assert set(asked) <= {3}
+    if "000012.sst" in words:
+        assert damaged_file(error) == Path(f"{above}/state/p3/000012.sst")
 
 
 async def test_a_removed_folder_that_was_the_only_copy(

@@ -265,6 +265,29 @@ def test_not_on_this_machine(place: Place, capfd: pytest.CaptureFixture[str]) ->
     assert "partition 1 has no worker yet" in capfd.readouterr().err
 
 
+def test_whatever_reads_databases_says_which_are_not_here(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the other host's path is one of this machine too: an old copy is not passed off."""
+    place.write(3)
+    (ledger := place.folder / "ledger").touch()
+    assert run(["reconcile"]) == 0
+    assert run(["verify", str(ledger)]) == 0
+    place.own(1, str(place.state / "p1"), worker="otherfolder-0")
+    there = f"partition 1 is counted by otherfolder-0 in {place.state}, which is not on this machine"
+    for command in (["reconcile"], ["verify", str(ledger)]):
+        assert run(command) == 3
+        said = " ".join(capfd.readouterr().err.split())
+        assert there in said and "`reports reconcile --here`" in said
+    assert run(["reconcile", "--here"]) == 0
+    assert "in 1 partition\n" in capfd.readouterr().err, "and not in both"
+    for partition in range(PARTITIONS):
+        place.own(partition, "/nowhere/state/p0", worker="otherfolder-0")
+    for command in (["reconcile"], ["reconcile", "--here"], ["verify", str(ledger)]):
+        assert run(command) == 3
+        assert "partition 0, 1 is counted by otherfolder-0 in /nowhere/state" in capfd.readouterr().err
+
+
 def test_without_redis(
     place: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,7 @@ from app.facts import FactsRecord, encode
 from app.settings import Settings
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from cli import identity
-from cli.identity import Identified, damaged_id, identify
+from cli.identity import Identified, damaged_id, identify, why_no_start
 from cli.keys import Missing
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
@@ -30,6 +32,7 @@ from tables.origin import topic_ids
 from tables.partition import PartitionDatabase
 from tests.support.facts import ORG, START_MS, entry
 from tests.support.kafka import delete_topics
+from tests.support.processes import ROOT, environment
 
 PARTITIONS = 2
 OURS, THEIRS = b"secret of the tests", b"a secret of other people"
@@ -357,10 +360,11 @@ FOREIGN = "deadbeefdeadbeef"
 
 
 def refused(settings: Settings) -> str:
-    """What a start is told that must not go on; nothing may have been written by it."""
+    """What a start is told that must not go on, and `reports check` too; nothing may have been written by it."""
     before, kept = records(settings), files(settings)
     with pytest.raises(StateError) as told:
         identify(settings)
+    assert why_no_start(settings) == str(told.value)
     assert (records(settings), files(settings)) == (before, kept)
     return str(told.value)
 
@@ -427,6 +431,20 @@ def test_a_host_that_knew_the_installation_joins_the_one_that_is_made_where_the_
     assert again.new and again.identity.id != first.identity.id
     shutil.copy(a.data / "secret", b.data / "secret")
     assert identify(b).identity == again.identity
+
+
+def test_a_full_disk_refuses_the_first_start_in_one_line(kafka: str, redis_db: str, tmp_path: Path) -> None:
+    delete_topics(kafka)
+    environ = environment(tmp_path, kafka=kafka, redis=redis_db)
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", sys.executable, "-m", "cli.main", "aggregate"],
+        cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    data = Path(environ["REPORTS_DATA"])
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.endswith(f"reports: {data / 'secret.new'} can't be used: File too large\n")
+    assert "Traceback" not in done.stderr
+    assert [one.name for one in data.iterdir() if "secret" in one.name] == []
 
 
 GARBAGE = (b"", b"\xff\xfe{garbage", b"\x00" * 40, b"deadbeef")

@@ -17,6 +17,7 @@ from app.verdicts import DEFAULT_RULES
 from cli import refusals
 from cli.identity import Identified, identify
 from cli.refusals import CODE, tell_refused
+from cli.role_configuration import RoleConfiguration
 from cli.supervisor import REFUSED_S
 from tables import telling as telling_module
 from tables.presence import (
@@ -127,6 +128,20 @@ def test_what_is_said_again_is_since_the_first_time(
     assert second.conditions[0].message.endswith(": it has another secret")
     tell_refused("query", "x" * 10_000, environ)
     assert len(told(client, "query").conditions[0].message) <= 2_000
+
+
+@pytest.mark.parametrize("bad", ["[settings", "[settings]\npartitions = 'many'\n"])
+def test_servers_that_reports_toml_names_are_found_where_it_is_wrong_now(
+    found: Identified, client: redis_library.Redis, tmp_path: Path, bad: str
+) -> None:
+    """In the copy of the last one that was accepted."""
+    file = tmp_path / "reports.toml"
+    environ = environment(tmp_path / "second", config=str(file))
+    file.write_text(f"[settings]\nkafka = '{found.settings.kafka}'\nredis = '{found.settings.redis}'\n")
+    RoleConfiguration(environ, only_settings=True)
+    file.write_text(bad)
+    tell_refused("query", "this host has no secret", environ)
+    assert "this host has no secret" in told(client, "query").conditions[0].message
 
 
 def test_a_redis_where_the_installation_is_not_stays_as_it_is(

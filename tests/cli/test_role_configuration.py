@@ -532,6 +532,20 @@ def test_no_other_key_is_promised_for_one_that_is_never_made(tmp_path: Path) -> 
     assert not any("lost for good" in one.message for one in conditions.current())
 
 
+def test_settings_that_change_while_the_role_waits_for_kafka_are_told(world: World) -> None:
+    """It runs with those of its start."""
+    conditions = Conditions()
+    world.write(ORG.format(name="Acme"))
+    configuration = world.start()
+    world.write("[settings]\nburst_links = 9\n" + ORG.format(name="Other"))
+    identity = Identity(id="aa", secret="s", partitions=2, at_ms=1)
+    running = configuration.settle(Identified(configuration.settings, identity, new=False, home=True))
+    assert (running.burst_links, name_in(configuration)) == (Settings().burst_links, "Other")
+    configuration._say(conditions)
+    (one,) = conditions.current()
+    assert (one.code, "(burst_links)" in one.message) == ("restart_needed", True)
+
+
 @pytest.mark.parametrize(
     ("organisations", "only_settings", "said"),
     [(1, False, "1 organisation"), (2, False, "2 organisations"), (1, True, "its settings only")],

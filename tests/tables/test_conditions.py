@@ -11,6 +11,9 @@ from app.verdicts import DEFAULT_RULES
 from tables.conditions import Condition, Conditions, worst
 from tables.presence import SILENT_MS, conditions_of, presence
 
+UNREADABLE = (b"{}", b"no JSON", b"?", b'{"product":"\xff"}', b'{"z":' + b"[" * 100_000)
+"""What may stand in `cr:workers` that is no `Presence`."""
+
 
 def test_one_of_each_kind_and_partition_that_remembers_when_it_began(
     caplog: pytest.LogCaptureFixture,
@@ -43,7 +46,6 @@ def test_the_silent_and_the_unreadable_say_nothing() -> None:
     told = {
         b"a": msgspec.json.encode(alive),
         b"b": msgspec.json.encode(silent),
-        b"c": b"{}",
-        b"d": b"no JSON",
+        **{b"%d" % number: text for number, text in enumerate(UNREADABLE)},
     }
     assert conditions_of(told, 50_000) == [condition]

@@ -1,3 +1,4 @@
+import type { VNode } from "preact";
 import { afterEach, expect, test, vi } from "vitest";
 import { byDay } from "../src/charts/by-day";
 import { lettersOf } from "../src/charts/countries";
@@ -8,9 +9,9 @@ import { merged } from "../src/live/report";
 import { pauseMs } from "../src/live/stream";
 import { fileName } from "../src/parts/paper-buttons";
 import { told } from "../src/pages/operations/conditions";
-import { webAddress } from "../src/parts/text";
+import { Text, webAddress } from "../src/parts/text";
 import { arePersonal } from "../src/pages/report/personal";
-import { noticeWords } from "../src/parts/status";
+import { Notices, noticeWords } from "../src/parts/status";
 import type { Links, Report } from "../src/api/types";
 
 afterEach(() => vi.unstubAllGlobals());
@@ -35,6 +36,24 @@ test("links are personal where nearly all of the first ones have one clicker", (
 test("notices tell times as the page does, and no partitions", () => {
   expect(noticeWords("events from before 2026-11-30T15:50:19.919Z may be missing (partitions 0, 2): so", "Europe/Berlin"))
     .toBe(`events from before ${moment("2026-11-30T15:50:19.919Z", "Europe/Berlin")} may be missing: so`);
+});
+
+test("a single note stands in its line, several in a list", () => {
+  const tagsOf = (node: unknown): unknown[] => {
+    if (Array.isArray(node)) return node.flatMap(tagsOf);
+    if (node === null || typeof node !== "object") return [];
+    const { type, props } = node as VNode<{ children?: unknown }>;
+    return [type, ...tagsOf(props.children)];
+  };
+  const shown = (count: number) => {
+    const notices = Array.from({ length: count }, (_, at) => ({ code: "gap", message: `note ${at}`, at: null, partition: at }));
+    return tagsOf(Notices({ of: { notices } as unknown as Report, timezone: "UTC" }));
+  };
+  expect(shown(0)).toEqual([]);
+  expect(shown(1)).toContain(Text);
+  expect(shown(1)).not.toContain("ul");
+  expect(shown(2).filter((tag) => tag === "li")).toHaveLength(2);
+  expect(shown(5).filter((tag) => tag === "ul" || tag === "details")).toEqual(["ul", "details", "ul"]);
 });
 
 test("hours become days of their own local date, on days of 23 and 25 hours too", () => {

@@ -15,6 +15,7 @@ from tables.conditions import Conditions
 from tables.presence import SILENT_MS, WORKERS, presence
 from tables.redis_client import redis_of
 from tables.redis_clock import RedisClock
+from tests.tables.test_conditions import UNREADABLE
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ async def test_only_a_living_api_on_another_host_makes_loopback_wrong(
     await put(redis, "here", "api", now_ms)
     await put(redis, "there", "aggregate", now_ms)
     await put(redis, "gone", "api", now_ms - SILENT_MS - 1)
-    await redis.hset(WORKERS, "another version's", b"?")
+    await redis.hset(WORKERS, mapping={str(number): text for number, text in enumerate(UNREADABLE)})
     refused = presence(DEFAULT_RULES, 1, now_ms, role="api", refused=True)
     await redis.hset(WORKERS, "refused", msgspec.json.encode(msgspec.structs.replace(refused, host="new")))
     await reach.look()

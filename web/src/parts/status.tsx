@@ -30,17 +30,18 @@ export function Stale({ of }: { of: Pick<Report, "stale" | "reason" | "progress"
 /** What holds for the campaign's numbers for good: a part of the event log or of the webhooks was lost. */
 export function Notices({ of, timezone }: { of: Pick<Report, "notices">; timezone: string }) {
   if (of.notices.length === 0) return null;
+  const told = (notice: Report["notices"][number]) => <><Text cut={false}>{noticeWords(notice.message, timezone)}</Text>.</>;
   const list = (notices: Report["notices"]) => (
     <ul>
-      {notices.map((notice) => (
-        <li key={`${notice.code}/${notice.at}/${notice.partition}`}><Text cut={false}>{noticeWords(notice.message, timezone)}</Text>.</li>
-      ))}
+      {notices.map((notice) => <li key={`${notice.code}/${notice.at}/${notice.partition}`}>{told(notice)}</li>)}
     </ul>
   );
+  const [only] = of.notices;
+  if (only && of.notices.length === 1) return <div class="notice info" role="status">Note: {told(only)}</div>;
   const more = of.notices.slice(SHOWN);
   return (
     <div class="notice info" role="status">
-      {of.notices.length === 1 ? "Note:" : "Notes:"}
+      Notes:
       {list(of.notices.slice(0, SHOWN))}
       {more.length > 0 && (
         <details>
