@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterable, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,7 +152,9 @@ class Aggregator:
 
             def lost_of(partition: int) -> Lost | None:
                 one = (stood or {}).get(partition)
-                return None if one is None else one.lost(topic_id, *ends[partition], partial(value, partition))
+                return (
+                    None if one is None else one.lost(topic_id, *ends[partition], partial(value, partition))
+                )
 
             lost = {p: await loop.run_in_executor(None, lost_of, p) for p in sorted(new)}
             generations = await generations_at_assignment(
@@ -297,7 +300,8 @@ class Aggregator:
         """Asks what topic `facts` still has of what this worker's databases have counted."""
         stood = {
             partition: Stood(
-                Fence(database.generation, database.next_offset, database.meta.topic_id), database.checkpoints.last
+                Fence(database.generation, database.next_offset, database.meta.topic_id),
+                database.checkpoints.last,
             )
             for partition, database in self.databases.items()
         }

@@ -210,11 +210,6 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="gap"):
         return _number_of((self.partition, self.topic_before, self.position, self.topic, self.to, self.at_ms))
 
     @property
-    def concerns_all(self) -> bool:
-        """Whether the databases of all partitions note it. Where the log lost its end, the one that goes on has all."""
-        return self.counted or not self.lost_end
-
-    @property
     def lost_end(self) -> bool:
         """The log lost what had been counted of it."""
         return not self.recreated and self.to < self.position
@@ -452,7 +447,7 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             recreated_from=before,
             recorded=recorded,
             elsewhere=(
-                *(one for one in gaps.values() if one.concerns_all and one.partition != partition),
+                *(one for one in gaps.values() if one.partition != partition),
                 *(one.gap(partition) for one in lost),
             ),
         )

@@ -127,8 +127,8 @@ def _message(group: Sequence[_PartitionNote]) -> str:
         )
     if kind == _ENDED:
         return (
-            f"the event log ({where}) lost its last {records} after they were counted: the numbers are right, but "
-            "would lack these if they were counted again from the log"
+            f"the event log ({where}) lost its end: up to {records} that were counted, and stay so, and what was not "
+            f"counted by then: events from before {before} may be missing"
         )
     return (
         f"the event log ({where}) was recreated: events from before {before} may be missing that were not counted by "

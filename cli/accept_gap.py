@@ -101,12 +101,9 @@ def command(
             "Erasures and names of campaigns are in topic facts only, and webhooks bring erased people back: erase "
             "them again (`reports erase`), and name the campaigns again."
         )
-    concerned = (
-        "All campaigns, and those that appear within a day,"
-        if any(gap.concerns_all for gap in gaps)
-        else "Campaigns with events in these partitions"
+    click.echo(
+        "All campaigns, and those that appear within a day, say so in their reports from then on, for good."
     )
-    click.echo(f"{concerned} say so in their reports from then on, for good.")
     if not yes:
         question = "Go on without these records?"
         if refused:
@@ -222,7 +219,10 @@ def gaps_of(settings: Settings, seen: dict[int, GapSeen]) -> list[Gap]:
                 topic=topic,
                 to=to,
                 end=ends[partition].end,
-                before_ms=_stored_at(settings.kafka, partition, to, ends[partition]),
+                # What stood behind a lost end may be of any time before now.
+                before_ms=None
+                if stood.topic_id == topic and to < stood.position
+                else _stored_at(settings.kafka, partition, to, ends[partition]),
                 above=stood.generation,
                 counted=was_counted(stood, published.get(partition), histories[partition]),
                 at_ms=now_ms,
@@ -267,10 +267,10 @@ def loss_of(gap: Gap) -> str:
         )
     if gap.to < gap.position:
         return (
-            f"{where}: the log lost its end, at most the {number_of(gap.position - gap.to, 'record')} at offsets {gap.to} "
-            f"to {gap.position - 1} that are counted, and what stood behind them. What is counted stays so, and counting "
-            f"goes on at offset {gap.to}; what it comes upon twice counts once. Counted again from the log the numbers "
-            "would lack what is lost"
+            f"{where}: the log lost its end, at most the {number_of(gap.position - gap.to, 'record')} at offsets "
+            f"{gap.to} to {gap.position - 1} that are counted, and what stood behind them. What is counted stays so, "
+            f"and counting goes on at offset {gap.to}; what it comes upon twice counts once. Counted again from the "
+            "log the numbers would lack what is lost"
         )
     return (
         f"{where}: offsets {gap.position} to {gap.to - 1} ({number_of(gap.to - gap.position, 'record')}{older}) are "

@@ -16,7 +16,6 @@ from typing import Final
 
 import msgspec
 
-
 CLOSE: Final = 64
 """Records: checkpoints stand no closer."""
 SPREAD: Final = 2

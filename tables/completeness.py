@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -100,7 +101,7 @@ def lacking(kafka: str, partitions: Collection[int], stood: Mapping[int, Stood])
                 continue  # its leader is away
             found[partition] = histories[partition].lacks(topic, start, end, 0)
             if not found[partition] and partition in stood:
-                lost = stood[partition].lost(topic, start, end, lambda offset, of=partition: value(of, offset))
+                lost = stood[partition].lost(topic, start, end, partial(value, partition))
                 found[partition] = LOST_END if lost is not None else ""
     return found
 
@@ -112,7 +113,9 @@ def lacking_of_published(settings: Settings, partitions: Collection[int]) -> dic
         with sync_client(settings.redis, settings.installation, timeout_s=ASK_S / 2) as client:
             stood = stood_of(client.hgetall(NUMBERS.positions), client.hgetall(OWNERS))
     except (RedisError, OSError) as error:
-        raise TryLater(1, f"how far was counted can't be read: {redis_words(error, settings.redis)}") from error
+        raise TryLater(
+            1, f"how far was counted can't be read: {redis_words(error, settings.redis)}"
+        ) from error
     return lacking(settings.kafka, partitions, stood)
 
 

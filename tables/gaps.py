@@ -71,20 +71,15 @@ class Gaps:
     def notes(self, row: CampaignRow) -> list[Note]:
         numbers = dict.fromkeys(self._numbers.get(number, number) for number in row.gaps)
         return [
-            note_of(self._known[number], crossed=number in self._crossed)
+            note_of(gap, crossed=number in self._crossed or gap.partition != self._partition)
             for number in numbers
-            if number in self._known
+            if (gap := self._known.get(number)) is not None
         ]
 
     def unrecorded(self, history: History) -> list[Gap | LostWebhooks]:
         """What topic `installation`, which was made again since, doesn't know."""
         recorded = {gap.number for gap in (*history.gaps, *history.elsewhere)}
-        missing = [
-            gap
-            for gap in self._known.values()
-            if gap.number not in recorded
-            and (gap.webhooks is not None or gap.concerns_all or gap.partition == self._partition)
-        ]
+        missing = [gap for gap in self._known.values() if gap.number not in recorded]
         return [
             gap if gap.webhooks is None else msgspec.structs.replace(gap.webhooks, again=True)
             for gap in sorted(missing, key=lambda gap: gap.at_ms)

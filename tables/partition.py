@@ -57,8 +57,8 @@ from tables.layout import COUNTING, CampaignRow, LabelsRow, Meta
 from tables.people_writer import PeopleWriter, Written
 from tables.personal import PersonalRow, personal_decoder
 from tables.section_parts import PUBLISHED
-from tables.sums import Sums
 from tables.stored_checkpoints import Checkpoints
+from tables.sums import Sums
 from tables.touched import (
     Standing,
     Touched,

@@ -42,5 +42,3 @@ class Checkpoints:
         batch.put(layout.CHECKPOINTS, encode(left))
         batch.delete(layout.LAST)
         self._older, self._last = left, None
-
-

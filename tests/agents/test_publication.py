@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -172,6 +173,10 @@ class World(RuleBasedStateMachine):
     def topic(self) -> str:
         return f"topic-{self.topic_number}"
 
+    def read(self, partition: int, offset: int) -> bytes | None:
+        found = self.logs[partition][offset : offset + 1]
+        return found[0] if found else None
+
     # What a worker does
 
     def assign(self, host: int) -> None:
@@ -207,15 +212,12 @@ class World(RuleBasedStateMachine):
                 LogEnds(0, ends[partition]),
                 self.installation.histories([partition])[partition],
                 generations,
+                partial(self.read, partition),
             )
             arguments = (meta, SECRET, worker.cache, where, request)
             try:
                 database = open_database(path, *arguments)
-            except StateError:  # of another topic: what the message says
-                shutil.rmtree(path)
-                database = open_database(path, *arguments)
-            if database.next_offset > ends[partition]:
-                database.close()
+            except StateError:  # of another topic, or of a log that lost its end: its folder is removed
                 shutil.rmtree(path)
                 database = open_database(path, *arguments)
             worker.add(database, ends[partition])

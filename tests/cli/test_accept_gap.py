@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 
+import msgspec
 import pytest
 import redis
 from confluent_kafka import Producer
@@ -24,13 +25,15 @@ from cli.accept_gap import waiting
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
+from tables.checkpoints import Checkpoint
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
 from tables.partition import PartitionDatabase
+from tables.reading import PartitionReader
 from tables.rebuilds import Request, ask, write_request
 from tables.redis_names import sync_client
-from tables.views import NUMBERS, Fence
+from tables.views import NUMBERS, OWNERS, Fence, Owner
 from tests.support.counting import Worker, World, record
 from tests.support.facts import ORG, START_MS
 from tests.support.kafka import delete_topics
@@ -494,9 +497,28 @@ def count_lost_end(world: World) -> None:
         client.hset(NUMBERS.positions, "0", fence.text())
 
 
-async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def owned(world: World) -> None:
+    """As the worker that had counted said of itself, each second."""
+    with PartitionReader(world.state / "p0") as reader:
+        meta = reader.meta()
+    assert meta is not None
+    base = PartitionDatabase(world.state / "p0", meta, world.settings.secret, RecipientCache(10))
+    owner = Owner("w-0", "/elsewhere/p0", 0, topic=meta.topic_id, last=base.checkpoints.last)
+    base.close()
+    with sync_client(world.settings.redis, world.settings.installation, timeout_s=5) as client:
+        client.hset(OWNERS, "0", msgspec.json.encode(owner))
+
+
+GROWN = pytest.mark.parametrize("grown", [0, 6], ids=["short", "grown again"])
+
+
+@GROWN
+async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixture[str], grown: int) -> None:
+    """It may have other records by now where those stood: they are counted, too."""
     await counted(world)
     count_lost_end(world)
+    owned(world)
+    world.fill(grown, begin=50)
     lack = "what was counted before the log lost its end"
     for option in ("--wait=0", "--dry-run"):
         assert await asyncio.to_thread(run, ["rebuild", "--from-log", option]) == 3
@@ -505,49 +527,76 @@ async def test_a_log_that_lost_its_end(world: World, capsys: pytest.CaptureFixtu
     write_request(world.state, Request("again", from_log=True))
     async with world.worker(publishing=True) as worker:
         await set_aside(worker)
-        assert "has counted up to offset 9 but the log ends at 5" in worker.conditions[SET_ASIDE].message
+        said = worker.conditions[SET_ASIDE].message
+        assert "has counted up to offset 9" in said and "records are missing" in said
         assert world.opens() == 9
         worker.aggregator.set_aside(0, Exception("Corruption: block checksum mismatch"))
         assert f"Counted again from the log it would lack {lack}" in worker.conditions[SET_ASIDE].message
         worker.aggregator.close(0)
         await worker.open()
         await set_aside(worker)
+        # What comes in while it waits is counted, too.
+        world.fill(2, begin=70)
         assert await accept(worker, "0", "--yes") == 0
-        assert "lost its end, offsets 5 to 8 (4 records)" in capsys.readouterr().out
-        world.fill(2, begin=50)
+        assert "lost its end, at most the 4 records at offsets 5 to 8" in capsys.readouterr().out
         await worker.settle()
-        assert worker.aggregator.positions == {0: 7, 1: 7}
-        await published(world, 9 + 2 + 5 + 2)
-        assert "lost its last 4 records" in (await notices(world))[0]
+        assert worker.aggregator.positions == {0: 7 + grown, 1: 7 + grown}
+        await published(world, 9 + grown + 2 + 5 + grown + 2)
+        (notice,) = await notices(world)
+        assert "lost its end: up to 4 records that were counted, and stay so" in notice
         await worker.aggregator.check_log()
         assert f"of partition 0 ({lack})" in worker.conditions[LOG_INCOMPLETE].message
+        await noted_everywhere(worker, 1)
+    async with world.worker(publishing=True) as worker:
+        assert SET_ASIDE not in worker.conditions, "it goes back once"
+        assert worker.aggregator.positions == {0: 7 + grown, 1: 7 + grown}
 
 
+async def test_a_log_that_loses_its_end_under_a_worker(world: World) -> None:
+    """Where it has grown again before the worker reads on, nothing tells it but the records."""
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        await published(world, 10)
+        database = worker.aggregator.databases[0]
+        worker.aggregator.publisher.mark(0, database.apply([(n, record(n, 0)) for n in range(5, 9)]))
+        world.fill(6, begin=50)
+        worker.aggregator.positions[0] = 9
+        await worker.settle()
+        assert worker.aggregator.positions[0] == 11
+        database.checkpoints._last = Checkpoint.of(8, record(8, 0))
+        await worker.aggregator.check_log()
+        await set_aside(worker)
+        assert (
+            "has other records there now, from offset 5 on or later" in worker.conditions[SET_ASIDE].message
+        )
+
+
+@GROWN
 async def test_a_log_that_lost_its_end_and_a_database_that_had_not_counted_it(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str], grown: int
 ) -> None:
     """A removed folder, an older copy, another host's: reports don't go back in silence."""
     await counted(world)
     older = world.folder / "older"
     shutil.copytree(world.state / "p0", older)
     count_lost_end(world)
+    owned(world)
+    world.fill(grown, begin=50)
     shutil.move(world.state / "p0", world.folder / "whole")
     shutil.move(older, world.state / "p0")
     async with world.worker(publishing=True) as worker:
         await set_aside(worker)
-        assert "reports show what was counted up to offset 9, but the log ends at 5" in (
-            worker.conditions[SET_ASIDE].message
-        )
+        assert "which another database had counted up to offset 9" in worker.conditions[SET_ASIDE].message
         assert await accept(worker, "0", "--yes") == 3
         said = capsys.readouterr()
-        assert "lacks what stood at offsets 5 to 8, the end that the log has lost" in said.out
+        assert "lacks what stood at offsets " in said.out and "the end that the log has lost" in said.out
         # What it advises first: the database that has it.
         worker.aggregator.close(0)
         shutil.move(world.state / "p0", older)
         shutil.copytree(world.folder / "whole", world.state / "p0")
         await worker.open()
         await set_aside(worker)
-        assert "has counted up to offset 9 but the log ends at 5" in worker.conditions[SET_ASIDE].message
+        assert "has counted up to offset 9" in worker.conditions[SET_ASIDE].message
         # And where that is gone for good:
         worker.aggregator.close(0)
         shutil.rmtree(world.state / "p0")
@@ -555,17 +604,42 @@ async def test_a_log_that_lost_its_end_and_a_database_that_had_not_counted_it(
         await set_aside(worker)
         (advice,) = re.findall(r"`reports accept-gap ([^`]*)`", said.err)
         assert await accept(worker, *advice.split(), "--yes") == 0
-        await published(world, 10)
+        await worker.settle()
+        await published(world, 10 + 2 * grown)
         (notice,) = await notices(world)
         assert "that had been counted may be missing (partition 0)" in notice
-        world.fill(6, begin=50)
+        world.fill(6, begin=70)
         await worker.settle()
-        await published(world, 22)
+        await published(world, 22 + 2 * grown)
         await noted_everywhere(worker, 1)
     async with world.worker(publishing=True) as worker:
         await worker.settle()
         assert SET_ASIDE not in worker.conditions
-        assert worker.aggregator.positions == {0: 11, 1: 11}, "what came in since is counted once"
+        assert worker.aggregator.positions == {0: 11 + grown, 1: 11 + grown}
+
+
+async def test_a_second_host_after_a_lost_end_was_accepted(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the first one has counted is nowhere else: reports don't lose it because another host begins."""
+    await counted(world)
+    count_lost_end(world)
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert await accept(worker, "0", "--yes") == 0
+        await published(world, 14)
+    whole, world.state = world.state, world.folder / "second"
+    async with world.worker(publishing=True) as worker:
+        await set_aside(worker)
+        assert "another database had counted up to offset 9" in worker.conditions[SET_ASIDE].message
+        await published(world, 14)
+        assert await accept(worker, "0", "--yes") == 3
+        assert "put a copy of that database's folder" in capsys.readouterr().err
+    world.state = whole
+    async with world.worker(publishing=True) as worker:
+        await worker.settle()
+        assert SET_ASIDE not in worker.conditions
+        await published(world, 14)
 
 
 async def test_a_record_that_is_none(world: World) -> None:
