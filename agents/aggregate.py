@@ -36,13 +36,22 @@ from agents.worker import Follow, crash_on_error, keep_running
 from app import keys
 from app.configuration import fingerprints
 from app.errors import LogGap, ReportsError, StateError, TryLater
-from app.installation import LOST_END, History
+from app.installation import History
 from app.settings import Settings
 from app.topics import AGGREGATE_GROUP, FACTS, INSTALLATION
 from tables.background import Background
 from tables.broken import is_database_error, is_disk_full, is_locked
 from tables.cache import RecipientCache
-from tables.completeness import Lost, Stood, lacking, partitions_of, reading, stood_of
+from tables.checkpoints import Checkpoint
+from tables.completeness import (
+    Lost,
+    Stood,
+    differing_records,
+    lacking,
+    partitions_of,
+    reading,
+    stood_of,
+)
 from tables.conditions import Conditions, GapSeen
 from tables.foreign import CODE, REASON, accepted_of, condition_of
 from tables.installation import InstallationLog
@@ -70,6 +79,10 @@ GAPS_S: Final = 5.0
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
 LOG_S: Final = 60.0
+PAUSED_S: Final = 1.0
+"""No broker ends and is back in less."""
+RECORDS_S: Final = 5.0
+"""How often records are looked at again, where that is due."""
 """How often it is asked whether topic `facts` still has all that was counted."""
 LOG_INCOMPLETE: Final = "log_incomplete"
 EXIT_REBUILD: Final = 75
@@ -103,6 +116,10 @@ class Aggregator:
             redis_clock=clock, set_aside=self.set_aside, configuration=fingerprints(settings, None),
         )  # fmt: skip
         self._lacks: dict[int, str] = {}
+        self._counted_at: dict[int, float] = {}
+        """When each partition's last chunk was counted."""
+        self._to_check: dict[int, Checkpoint] = {}
+        """Records of which it is to be looked whether the log still has them."""
         """Partition → what the log no longer has of what was counted, as it was asked last."""
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, set[int]] = {}
@@ -306,11 +323,7 @@ class Aggregator:
             for partition, database in self.databases.items()
         }
         with contextlib.suppress(TryLater):
-            lacks = await asyncio.to_thread(lacking, self.settings.kafka, list(stood), stood)
-            for partition in sorted(lacks.keys() & self.databases.keys()):
-                if lacks[partition] == LOST_END != self._lacks.get(partition):
-                    self._look_again(partition)
-            self._lacks |= lacks
+            self._lacks |= await asyncio.to_thread(lacking, self.settings.kafka, list(stood), stood)
         self._tell_lacking()
 
     def _tell_lacking(self) -> None:
@@ -332,6 +345,7 @@ class Aggregator:
         self.conditions.forget(partition)
         self.aside.remove(partition)
         self._suspected.pop(partition, None)
+        self._to_check.pop(partition, None)
 
     def count(self, partition: int, chunk: Chunk) -> None:
         """Counts a chunk, all of it or nothing."""
@@ -344,7 +358,10 @@ class Aggregator:
             self._look_again(partition)
             return
         try:
-            applied = database.apply((record.offset, record.value or b"") for record in records)
+            applied = database.apply(
+                ((record.offset, record.value or b"") for record in records),
+                keep=self._may_be_another_log(partition, database.checkpoints.last),
+            )
         except LogGap as gap:
             # Chunks may come out of order around a rebalance: believed when it is seen again after a fresh start.
             if gap.position is not None and self._suspected.get(partition) != gap.position:
@@ -359,6 +376,35 @@ class Aggregator:
         else:
             self.positions[partition] = database.next_offset
             self.publisher.mark(partition, applied)
+
+    def _may_be_another_log(self, partition: int, last: Checkpoint | None) -> bool:
+        """Whether a look at the partition's last record is due, and begins with this chunk.
+
+        A log that lost its end and has grown again beyond the reader's position looks like any other. But while that
+        happened its broker was away, and nothing was read: after a pause it is looked whether the last record is still
+        there as it was counted. What is counted meanwhile does no harm: it is counted once more from where it goes on.
+        """
+        now = time.monotonic()
+        paused = now - self._counted_at.get(partition, now) >= PAUSED_S
+        self._counted_at[partition] = now
+        if not paused or last is None or partition in self._to_check:
+            return False
+        self._to_check[partition] = last
+        return True
+
+    async def check_records(self) -> None:
+        """Looks whether the log still has the records that were counted last before a pause."""
+        due, self._to_check = self._to_check, {}
+        if not due:
+            return
+        try:
+            differing = await asyncio.to_thread(differing_records, self.settings.kafka, due)
+        except TryLater:
+            self._to_check = due | self._to_check
+            return
+        for partition in sorted(differing & self.databases.keys()):
+            log.error("partition %d: the log has other records than those counted: reopening", partition)
+            self._look_again(partition)
 
     def _look_again(self, partition: int) -> None:
         """Opens the partition once more, with all checks, and reads on from where it stands."""
@@ -443,7 +489,7 @@ def _seen(error: Exception) -> GapSeen | None:
 async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
     """Tries again what is set aside, and looks whether the topic is still the same."""
     topic_at = time.monotonic()
-    log_at = topic_at + LOG_S
+    log_at, records_at = topic_at + LOG_S, topic_at
     while True:
         if time.monotonic() >= topic_at:
             topic_at = time.monotonic() + TOPIC_S
@@ -451,6 +497,9 @@ async def _tend(aggregator: Aggregator, app: EngineApp) -> None:
         if time.monotonic() >= log_at:
             log_at = time.monotonic() + LOG_S
             await aggregator.check_log()
+        if time.monotonic() >= records_at:
+            records_at = time.monotonic() + RECORDS_S
+            await aggregator.check_records()
         await asyncio.sleep(LOOK_S)
         if app.rebalancing:
             continue

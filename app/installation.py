@@ -400,7 +400,7 @@ def generations_of(records: Iterable[tuple[int, bytes]]) -> dict[int, int]:
 
 def _decoded(records: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Record]]:
     for offset, value in records:
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(*UNDECODABLE):
             yield offset, _decoder.decode(value)
 
 

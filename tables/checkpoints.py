@@ -20,6 +20,8 @@ CLOSE: Final = 64
 """Records: checkpoints stand no closer."""
 SPREAD: Final = 2
 """The next older one is less than that many times as far behind, as far as there was one."""
+LOOKED_AT: Final = 3
+"""Behind one that differs there may be some that agree: what was read before that was noticed."""
 _DIGEST_BYTES: Final = 8
 
 
@@ -49,14 +51,17 @@ def kept(before: Sequence[Checkpoint], last: Checkpoint) -> list[Checkpoint]:
 def goes_on_at(
     checkpoints: Sequence[Checkpoint], start: int, end: int, read: Callable[[int], bytes | None]
 ) -> int | None:
-    """None: the log, from `start` to before `end`, has the newest of the checkpoints (the oldest first), as far as can
-    be told. Else the offset behind the newest that it has; `start`: it has none of them.
+    """None: the log, from `start` to before `end`, has the newest `LOOKED_AT` of the checkpoints (the oldest first), as
+    far as can be told. Else the offset behind the newest below which it has all; `start`: it has none of them.
 
     `read`: offset → the record's value; None where there is none."""
+    differs = False
     for number, one in enumerate(reversed(checkpoints)):
-        if one.offset < start:
-            return None if number == 0 else start
+        if one.offset < start or (number >= LOOKED_AT and not differs):
+            break
         value = read(one.offset) if one.offset < end else None
-        if value is not None and Checkpoint.of(one.offset, value) == one:
-            return None if number == 0 else one.offset + 1
-    return start if checkpoints else None
+        if value is None or Checkpoint.of(one.offset, value) != one:
+            differs = True
+        elif differs:
+            return one.offset + 1
+    return start if differs else None

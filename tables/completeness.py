@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.topics import FACTS
 from tables.checkpoints import Checkpoint, goes_on_at
 from tables.installation import ASK_S, InstallationLog
-from tables.kafka_clients import asked_offsets, client_settings
+from tables.kafka_clients import asked_offsets, client_settings, kafka_words
 from tables.log_reader import LogReader
 from tables.origin import topic_ids
 from tables.redis_client import redis_words
@@ -80,6 +80,21 @@ def reading(kafka: str) -> Iterator[Callable[[int, int], bytes | None]]:
             yield lambda partition, offset: reader.value(FACTS, partition, offset)
     except StateError as error:
         raise TryLater(1, str(error)) from error
+
+
+def differing_records(kafka: str, records: Mapping[int, Checkpoint]) -> set[int]:
+    """Partitions whose log, not to its begin, has another record at that offset, or none. Blocks. Raises TryLater."""
+    admin = AdminClient(client_settings(kafka, "reports-completeness"))
+    found: set[int] = set()
+    with reading(kafka) as value:
+        for partition, asked in asked_offsets(admin, FACTS, records, ASK_S).items():
+            try:
+                start, end = (future.result(ASK_S).offset for future in asked)
+            except (KafkaException, TimeoutError) as error:
+                raise TryLater(1, f"topic {FACTS} can't be read: {kafka_words(error, kafka)}") from error
+            if goes_on_at([records[partition]], start, end, partial(value, partition)) is not None:
+                found.add(partition)
+    return found
 
 
 def lacking(kafka: str, partitions: Collection[int], stood: Mapping[int, Stood]) -> dict[int, str]:

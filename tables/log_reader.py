@@ -99,8 +99,11 @@ class LogReader:
             self._consumer.assign([TopicPartition(topic, number, stretches[number].begin) for number in left])
             try:
                 heard_at = time.monotonic()
+                together = min(
+                    _POLL_RECORDS, sum(end - stretches[number].begin for number, end in left.items())
+                )
                 while left:
-                    for message in self._consumer.consume(_POLL_RECORDS, _POLL_S):
+                    for message in self._consumer.consume(together, _POLL_S):
                         number = message.partition() or 0
                         if number not in left:
                             continue

@@ -204,8 +204,9 @@ class PartitionDatabase:
             )
         return meta
 
-    def apply(self, records: Iterable[tuple[int, bytes]]) -> Applied:
-        """Counts records (offset, value), all or none of them. See the module for the steps.
+    def apply(self, records: Iterable[tuple[int, bytes]], *, keep: bool = False) -> Applied:
+        """Counts records (offset, value), all or none of them. See the module for the steps. `keep`: the checkpoint
+        before them is kept.
 
         Raises StateError (LogGap) where records are missing or can't be read; those before are counted.
         """
@@ -247,7 +248,7 @@ class PartitionDatabase:
             applied.labels.add(campaign)
         batch.put(layout.OFFSET, expected.to_bytes(8, "big"))
         if grouped.last is not None:
-            self.checkpoints.add(Checkpoint.of(*grouped.last), batch)
+            self.checkpoints.add(Checkpoint.of(*grouped.last), batch, keep=keep)
         self._write(batch)
         self.next_offset = expected
         self._cache.age()

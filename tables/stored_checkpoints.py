@@ -28,9 +28,10 @@ class Checkpoints:
         """The oldest first."""
         return self._older + [one for one in (self._last,) if one is not None and one not in self._older]
 
-    def add(self, last: Checkpoint, batch: WriteBatch) -> None:
-        """To be taken for true once the batch is written; where that fails the database is opened again."""
-        older = kept(self._older, last)
+    def add(self, last: Checkpoint, batch: WriteBatch, *, keep: bool = False) -> None:
+        """To be taken for true once the batch is written; where that fails the database is opened again. `keep`: the
+        one before it is kept, however close."""
+        older = kept(self.all if keep else self._older, last)
         if older != self._older:
             batch.put(layout.CHECKPOINTS, encode(older))
         batch.put(layout.LAST, encode(last))

@@ -12,7 +12,7 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from agents.aggregate import LOG_INCOMPLETE
+from agents.aggregate import LOG_INCOMPLETE, PAUSED_S
 from agents.log_checks import LogInspector
 from agents.set_aside import SET_ASIDE
 from app import facts as f
@@ -25,7 +25,6 @@ from cli.accept_gap import waiting
 from cli.main import run
 from cli.topics import ensure_topics
 from tables.cache import RecipientCache
-from tables.checkpoints import Checkpoint
 from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.layout import LAYOUT_VERSION, Meta
@@ -84,7 +83,11 @@ async def set_aside(worker: Worker) -> None:
     said = worker.conditions[SET_ASIDE]
     assert "reports accept-gap 0" in said.message
     assert said.gap is not None
-    await told(worker.world, {0})
+    for _ in range(400):
+        if await asyncio.to_thread(waiting, worker.world.settings) == {0: said.gap}:
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError("the worker doesn't say where it waits")
 
 
 async def told(world: World, partitions: set[int]) -> None:
@@ -559,16 +562,25 @@ async def test_a_log_that_loses_its_end_under_a_worker(world: World) -> None:
         await published(world, 10)
         database = worker.aggregator.databases[0]
         worker.aggregator.publisher.mark(0, database.apply([(n, record(n, 0)) for n in range(5, 9)]))
-        world.fill(6, begin=50)
         worker.aggregator.positions[0] = 9
+        world.fill(6, begin=50)
+        worker.aggregator._counted_at[0] -= PAUSED_S
         await worker.settle()
-        assert worker.aggregator.positions[0] == 11
-        database.checkpoints._last = Checkpoint.of(8, record(8, 0))
-        await worker.aggregator.check_log()
+        assert worker.aggregator.positions[0] == 11, "nobody has noticed"
+        await worker.aggregator.check_records()
         await set_aside(worker)
         assert (
             "has other records there now, from offset 5 on or later" in worker.conditions[SET_ASIDE].message
         )
+        assert await accept(worker, "0", "--yes") == 0
+        await published(world, 9 + 6 + 5 + 6)
+        worker.aggregator._counted_at[0] -= PAUSED_S
+        world.fill(1, begin=60)
+        await worker.settle()
+        assert worker.aggregator._to_check
+        await worker.aggregator.check_records()
+        assert not worker.aggregator._to_check
+        assert SET_ASIDE not in worker.conditions
 
 
 @GROWN
