@@ -32,6 +32,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from app.errors import UNDECODABLE
 from app.times import utc_text
 from app.topics import FACTS, INSTALLATION, WEBHOOKS
 from app.words import number_of

@@ -46,6 +46,9 @@ ADVICE = {
     "gap in topic facts, partition {partition}: offset {expected}": f"{ACCEPT}.test_a_hole_in_the_log",
     "gap in topic facts, partition {partition}: offset {position}": f"{ACCEPT}.test_a_trimmed_log",
     "topic facts, partition {partition}: {path} has counted": f"{ACCEPT}.test_a_log_that_lost_its_end",
+    "topic facts, partition {partition}: the log lost its end, which another": (
+        f"{ACCEPT}.test_a_log_that_lost_its_end_and_a_database_that_had_not_counted_it"
+    ),
     "topic facts, partition {partition}: the record at offset {offset} is none": f"{ACCEPT}.test_a_record_that_is_none",
     "topic facts, partition {partition}: the record at offset {offset} is of a newer": "its version counts it",
     "topic facts was recreated, or": f"{ACCEPT}.test_a_recreated_topic",
