@@ -67,7 +67,13 @@ class Generations:
         return history
 
     def take(
-        self, partition: int, above: int = 0, *, crossed: tuple[int, ...] = (), answers: str = ""
+        self,
+        partition: int,
+        above: int = 0,
+        *,
+        crossed: tuple[int, ...] = (),
+        held: tuple[int, ...] = (),
+        answers: str = "",
     ) -> int:
         """A new one, above all that are known and `above`; the others as in `app.installation.Generation`."""
         generation = self._installation.give_generation(
@@ -76,6 +82,7 @@ class Generations:
             above=max(above, self._known.get(partition, 0)),
             now_ms=int(time.time() * 1000),
             crossed=crossed,
+            held=held,
             answers=answers,
         )
         self._known[partition] = generation

@@ -92,16 +92,19 @@ def open_database(
             # Without a request it goes on by the rules that the unfinished one had.
             rules = expected.rules if request.id else meta.rules
             generation = generations.take(
-                partition, meta.generation, crossed=meta.crossed, answers=request.id
+                partition, meta.generation, crossed=meta.crossed, held=meta.held, answers=request.id
             )
             _rebuild(database, rules, request.id, generation, say)
         elif (
             meta.renew
             # Or topic `installation`, which says what would be crossed again, doesn't know it.
-            or not set(meta.crossed) <= set(where.history.crossed)
+            or not {*meta.crossed} <= {*where.history.crossed}
+            or not {*meta.held} <= {*where.history.held}
             or generations.is_passed(partition, meta.generation)
         ):
-            database.take_generation(generations.take(partition, meta.generation, crossed=meta.crossed))
+            database.take_generation(
+                generations.take(partition, meta.generation, crossed=meta.crossed, held=meta.held)
+            )
     except BaseException:
         database.close()
         raise

@@ -83,6 +83,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True, tag="generation"):
     at_ms: int
     crossed: tuple[int, ...] = ()
     """Numbers of the gaps that the database has crossed: what it lacks of the partition's facts."""
+    held: tuple[int, ...] = ()
+    """Those of them behind whose begin it had counted something: that is in no log."""
     answers: str = ""
     """The request for a rebuild that it was made for."""
 
@@ -242,6 +244,8 @@ class Reached(NamedTuple):
     position: int
     crossed: tuple[int, ...]
     """The gaps' numbers."""
+    held: tuple[int, ...]
+    """Those of them behind whose begin it had counted something."""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,6 +257,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """How many were given to databases; those that may be older than the topic are one."""
     crossed: tuple[int, ...] = ()
     """Gaps that the partition's last database had crossed."""
+    held: tuple[int, ...] = ()
+    """Those of them behind whose begin it had counted something."""
     answered: frozenset[str] = frozenset()
     """Requests for a rebuild that a database was made for."""
     recreated_from: dict[str, str] = {}
@@ -279,24 +285,28 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     def cross(self, topic: str, position: int, generation: int = 0, known: Collection[int] = ()) -> Reached:
         """Where a database of this generation gets to; 0: one that is made now. `known`: it has crossed them before."""
         crossed: tuple[int, ...] = ()
+        held: tuple[int, ...] = ()
         for one in self.gaps:
             if one.number in known:
                 continue
             mine = position or one.number in self.crossed or (generation and one.above == generation)
             if mine and one.crosses(topic, position):
+                if position > one.position and not one.lost_end:
+                    held += (one.number,)
                 topic, position = one.topic, one.to
                 crossed += (one.number,)
-        return Reached(topic, position, crossed)
+        return Reached(topic, position, crossed, held)
 
     def lacks(self, topic: str, start: int, end: int, counted: int) -> str:
         """What the log, from offset `start` to before `end`, no longer has of what was counted of the partition, for
         operators; empty: it has all of it, and the partition can be counted again from it. `counted`: up to which
         offset of this topic a database has counted, as far as is known."""
         reached = self.cross(self.origin(topic), 0)
-        if reached.topic != topic:
+        held = [one for one in self.gaps if one.number in self.held]
+        if reached.topic != topic or any(one.recreated for one in held):
             return "what was counted of the topic before it was recreated"
-        if reached.position < start:
-            return f"what is older than offset {start}"
+        if reached.position < start or held:
+            return f"what is older than offset {max([start, *(one.to for one in held)])}"
         if counted > end or any(one.topic == topic and one.lost_end and not one.counted for one in self.gaps):
             return LOST_END
         return ""
@@ -411,7 +421,7 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
     losses = Losses()
     lost: list[LostWebhooks] = []
     given: Counter[int] = Counter()
-    crossed: dict[int, tuple[int, ...]] = {}
+    last: dict[int, Generation] = {}
     answered: defaultdict[int, set[str]] = defaultdict(set)
     recorded = ""
     before: dict[str, str] = {}
@@ -430,7 +440,7 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             recorded = record.ids.get(FACTS, recorded)
         elif isinstance(record, Generation):
             given[record.partition] += 1
-            crossed[record.partition] = record.crossed
+            last[record.partition] = record
             answered[record.partition].add(record.answers)
         elif isinstance(record, LostWebhooks) and (new := losses.add(record)) is not None:
             lost.append(new)
@@ -443,7 +453,11 @@ def histories_of(records: Iterable[tuple[int, bytes]], partitions: Iterable[int]
             # database: to guess one more would take the partition's first one for its second.
             generations=max(older + given[partition], int(may_be_older)),
             # Earlier versions wrote the offsets of the gaps' records.
-            crossed=tuple(gaps[n].number if n in gaps else n for n in crossed.get(partition, ())),
+            crossed=tuple(
+                gaps[n].number if n in gaps else n
+                for n in (last[partition].crossed if partition in last else ())
+            ),
+            held=last[partition].held if partition in last else (),
             answered=frozenset(answered[partition]),
             recreated_from=before,
             recorded=recorded,

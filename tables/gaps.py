@@ -145,6 +145,7 @@ class Gaps:
             meta,
             topic_id=topic_id,
             crossed=(*before, *reached.crossed),
+            held=(*meta.held, *reached.held),
             renew=renew,
         )
         batch.put(layout.META, encode(meta))

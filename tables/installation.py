@@ -123,11 +123,18 @@ class InstallationLog:
         above: int,
         now_ms: int,
         crossed: tuple[int, ...] = (),
+        held: tuple[int, ...] = (),
         answers: str = "",
     ) -> int:
         """The same for one who has read `generations` and knows what the next one has to be above."""
         record = Generation(
-            partition=partition, above=above, worker=worker, at_ms=now_ms, crossed=crossed, answers=answers
+            partition=partition,
+            above=above,
+            worker=worker,
+            at_ms=now_ms,
+            crossed=crossed,
+            held=held,
+            answers=answers,
         )
         return generation_at(self.append(record), above)
 

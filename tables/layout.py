@@ -115,6 +115,8 @@ class Meta(msgspec.Struct, array_like=True):
     """Numbers of the gaps that it has crossed."""
     renew: bool = False
     """It has crossed or noted gaps since it took its generation, and readers are to hear of it: it takes another."""
+    held: tuple[int, ...] = ()
+    """Numbers of gaps that it has crossed, and behind whose begin it had counted something."""
 
 
 class CampaignRow(msgspec.Struct, array_like=True):
