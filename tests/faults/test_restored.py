@@ -1,0 +1,121 @@
+"""A broker that comes back from an older copy of its folder: topics keep their ids, and their logs grow again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agents.set_aside import SET_ASIDE
+from tests.support.stack import Stack
+
+PARTITIONS = 2
+ROLES = ("api", "normalize", "aggregate", "query")
+
+pytestmark = pytest.mark.long
+
+
+def people(first: int, count: int) -> list[dict[str, object]]:
+    return [
+        {
+            "type": "sent",
+            "campaign": "spring",
+            "recipient": f"p{number}@example.com",
+            "at": "2026-11-01T10:00:00Z",
+            "id": f"{number}",
+        }
+        for number in range(first, first + count)
+    ]
+
+
+def post(stack: Stack, first: int, count: int) -> None:
+    for begin in range(first, first + count, 5):
+        assert stack.post_events(people(begin, 5)).status_code == 200
+
+
+def conditions(stack: Stack, code: str) -> list[dict[str, Any]]:
+    answer = stack.get("/ops/workers", key=stack.key())
+    workers = answer.json()["workers"] if answer.status_code == 200 else []
+    return [one for worker in workers for one in worker["conditions"] if one["code"] == code]
+
+
+def report(stack: Stack) -> dict[str, Any]:
+    found: dict[str, Any] = stack.get("/api/v1/campaigns/spring/summary", key=stack.key()).json()
+    return found
+
+
+def start_kafka(stack: Stack) -> None:
+    stack.start("kafka")
+    stack.wait_for_port(stack.kafka_port, timeout_s=180)
+
+
+def restore(stack: Stack, copy: Path) -> None:
+    stack.stop("kafka", 60)
+    shutil.rmtree(stack.data / "kafka")
+    shutil.copytree(copy, stack.data / "kafka")
+    start_kafka(stack)
+
+
+def up(stack: Stack) -> None:
+    for role in ROLES:
+        if not stack.is_alive(role):
+            stack.start(role)
+    stack.wait_ready()
+
+
+def counted(stack: Stack, sent: int) -> None:
+    stack.wait_for(lambda: stack.summary("spring").get("sent") == sent, 90, f"{sent} are counted")
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
+@pytest.mark.parametrize("more", [20, 150])
+def test_a_broker_that_is_restored_from_an_older_copy(tmp_path: Path, running: bool, more: int) -> None:
+    """What was counted stays, what is accepted from then on is counted, and that something may be lost is said."""
+    with Stack(tmp_path, PARTITIONS=str(PARTITIONS)) as stack:
+        stack.start_all()
+        post(stack, 0, 40)
+        counted(stack, 40)
+        for role in ROLES:
+            stack.stop(role)
+        stack.stop("kafka", 60)
+        copy = stack.folder / "kafka.copy"
+        shutil.copytree(stack.data / "kafka", copy)
+        start_kafka(stack)
+        up(stack)
+        post(stack, 100, 40)
+        counted(stack, 80)
+        if not running:
+            for role in ROLES:
+                stack.stop(role)
+        restore(stack, copy)
+        # At once, so that the log may grow beyond where its readers stood before they look at it.
+        begin, deadline = 1_000, time.monotonic() + 120
+        if not running:
+            stack.start("api")
+        while begin < 1_000 + more:
+            try:
+                begin += 5 if stack.post_events(people(begin, 5)).status_code == 200 else 0
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline
+        # A role may have ended for what it saw: its parent would start it.
+        up(stack)
+        stack.wait_for(lambda: len(conditions(stack, SET_ASIDE)) == PARTITIONS, 90, "both are set aside")
+        assert "set aside" in report(stack)["reason"]
+        up(stack)
+        done = stack.run("accept-gap", "--all", "--yes")
+        assert done.returncode == 0, done.stdout
+        counted(stack, 80 + more)
+        stack.wait_for(lambda: not report(stack)["stale"], 30, "not stale")
+        assert "lost its end" in str(report(stack)["notices"])
+        post(stack, 10_000, 10)
+        counted(stack, 90 + more)
+        for role in ROLES:
+            stack.kill(role)
+        up(stack)
+        post(stack, 20_000, 10)
+        counted(stack, 100 + more)
+        assert conditions(stack, SET_ASIDE) == []
