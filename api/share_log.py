@@ -34,6 +34,7 @@ log = logging.getLogger("reports.shares")
 CHECK_S: Final = 1.0
 FRESH_S: Final = 10.0
 """A revocation holds everywhere within that time, whatever is cut off from whom; a restart of Kafka takes less."""
+STUCK_S: Final = 20.0
 ASK_S: Final = 2.0
 POLL_S: Final = 0.1
 POLL_RECORDS: Final = 500
@@ -49,6 +50,8 @@ class ShareLog:
         self._lock = threading.Lock()
         self._book = ShareBook()
         self._at_end_s: float | None = None
+        self._read_s = time.monotonic()
+        """When the last record came, or reading began."""
         """When (by the monotonic clock) it was last known that nothing is missing."""
         self._position = 0
         self._following = Following(background, "shares", self._run)
@@ -85,12 +88,16 @@ class ShareLog:
 
     def _run(self) -> None:
         try:
-            self._follow()
+            while not self._following.stopping.is_set():
+                self._follow()
         finally:
             # Whatever it was: nothing is opened until the topic has been read again.
             self._at_end_s = None
 
     def _follow(self) -> None:
+        """Until it is to stop, or its client has known nothing for `STUCK_S`.
+
+        One that knows of a later leader than there is, of a broker that was restored, waits for that for ever."""
         consumer = Consumer(
             {
                 **client_settings(self._kafka, "reports-shares"),
@@ -106,7 +113,7 @@ class ShareLog:
         )
         try:
             self._begin(consumer)
-            checked = forgotten = time.monotonic()
+            self._read_s = checked = forgotten = time.monotonic()
             while not self._following.stopping.is_set():
                 self._read(consumer)
                 now = time.monotonic()
@@ -117,6 +124,8 @@ class ShareLog:
                     forgotten = now
                     with self._lock:
                         self._book.forget(int(self._clock() * 1000))
+                if now - max(self._read_s, self._at_end_s or 0.0) > STUCK_S:
+                    return
         finally:
             consumer.close()
 
@@ -131,7 +140,7 @@ class ShareLog:
         for message in consumer.consume(POLL_RECORDS, POLL_S):
             if message.error() is not None:
                 continue
-            self._position = (message.offset() or 0) + 1
+            self._position, self._read_s = (message.offset() or 0) + 1, time.monotonic()
             share = decode_share(message.value() or b"")
             if share is None:
                 log.warning("a record of topic %s is none of ours or newer; it opens nothing", SHARES)

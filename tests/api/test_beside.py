@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
 from api.app import create_app
 from api.arrivals import Arrivals
@@ -195,6 +196,29 @@ def test_the_shared_links(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         wait_until(lambda: shares.fresh, 20, "the topic's end")
         assert len(calls) >= 2
+    finally:
+        shares.stop()
+
+
+def test_the_shared_links_by_a_client_that_learns_nothing(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that knows of a later leader than a restored broker has: another one takes its place."""
+    fresh_topics(Settings(kafka=kafka))
+    clients: set[int] = set()
+    real = ShareLog._check_end
+
+    def check(self: ShareLog, consumer: Consumer, now: float) -> None:
+        clients.add(id(consumer))
+        if len(clients) > 1:
+            real(self, consumer, now)
+
+    monkeypatch.setattr(ShareLog, "_check_end", check)
+    monkeypatch.setattr("api.share_log.STUCK_S", 0.5)
+    shares = ShareLog(kafka, Background())
+    shares.start()
+    try:
+        wait_until(lambda: shares.fresh, 20, "the topic's end")
     finally:
         shares.stop()
 
