@@ -205,11 +205,12 @@ def test_the_shared_links_by_a_client_that_learns_nothing(
 ) -> None:
     """As one that knows of a later leader than a restored broker has: another one takes its place."""
     fresh_topics(Settings(kafka=kafka))
-    clients: set[int] = set()
+    clients: list[Consumer] = []
     real = ShareLog._check_end
 
     def check(self: ShareLog, consumer: Consumer, now: float) -> None:
-        clients.add(id(consumer))
+        if consumer not in clients:
+            clients.append(consumer)
         if len(clients) > 1:
             real(self, consumer, now)
 
