@@ -121,7 +121,7 @@ def judge(
                 or f"topic {topic} was recreated: the numbers of partition {partition} are those of the one before"
             )
         elif place.position is not None and place.position > place.end:
-            reason = reason or f"{topic}/{partition}: the position is behind the log's end"
+            reason = reason or f"{topic}/{partition}: the log has less than was read of it: it lost its end"
         elif place.position is None and lag:
             reason = reason or f"{topic}/{partition}: the position is not known"
         elif lag and at_ms is None:
