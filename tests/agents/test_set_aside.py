@@ -273,7 +273,7 @@ async def test_a_full_disk_stops_all_and_no_database_is_blamed(
         await worker.settle()
         world.fill(begin=5)
 
-        def full(*_: object) -> None:
+        def full(*_: object, **__: object) -> None:
             raise Exception("IO error: No space left on device: While appending to file: 000004.log")
 
         free, total = 0, 1 << 20
