@@ -96,9 +96,7 @@ class WebhookCheckpoints:
 
     def fields(self, topic: str) -> Fields:
         """For Redis."""
-        return trail_fields(
-            topic, {p: trail for p, trail in self.trails().items() if trail.since and p not in self._withheld}
-        )
+        return trail_fields(topic, {p: one for p, one in self.trails().items() if p not in self._withheld})
 
     def agreed(self, compared: Mapping[int, Trail], parted: Collection[int]) -> None:
         """The log has what was given by `trails`, but for partitions where it went another way."""
