@@ -10,9 +10,10 @@ not read yet would be gone without a word. So:
   isn't gone by.
 - A log that lost its end (a power cut, a broker restored from an older copy, an unclean election) keeps its id, and
   grows again. Records that were read are kept as checkpoints and compared with it, at each assignment and once a minute
-  (`agents.webhook_checkpoints`): where they differ reading goes on behind the last one that is still there, whatever is
-  committed. A process that finds it while it reads ends: its next start goes back. That webhooks are gone that were not
-  read is told by where the log had ended, which the API notes in Redis.
+  (`agents.webhook_checkpoints`): where they differ reading goes on behind the last one that is still there. What is
+  committed and was not told to Redis any more isn't gone by: no checkpoint stands for it. A process that finds it while
+  it reads ends: its next start goes back. That webhooks are gone that were not read is told by where the log had
+  ended, which the API notes in Redis.
 - A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
@@ -27,7 +28,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -83,6 +84,16 @@ END_PAUSE_S: Final = 0.5
 
 
 _Result = TypeVar("_Result")
+
+
+class Start(NamedTuple):
+    """Where reading of a partition begins."""
+
+    offset: int
+    trail: Trail
+    """What was read of it before, by Redis."""
+    parted: bool
+    """The log isn't the one that was read."""
 
 
 class Reader(Protocol):
@@ -149,8 +160,9 @@ class WebhookLog:
             if await self._inspect(self._wait_for_ends, new, kept or {}):
                 kept = await self._kept()  # the API may have found what the log's growth hides
             for partition, start in (await self._ask(self._judge, new, kept)).items():
-                self._positions[partition] = start
-                self._done.skip(partition, start)
+                self._positions[partition] = start.offset
+                self._done.skip(partition, start.offset)
+                self._checkpoints.begin(partition, start.trail, start.offset, parted=start.parted)
             self._begun |= new
             self._compared_at, self._parted = time.monotonic(), 0
             await self.keep()
@@ -370,7 +382,7 @@ class WebhookLog:
                         return True
         return False
 
-    def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, int]:
+    def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, Start]:
         """Partition → where to begin, once what is lost before that is written down."""
         try:
             topic = self._inspector.topic_id(WEBHOOKS)
@@ -399,7 +411,8 @@ class WebhookLog:
             kept = {}
         positions, fallen, last_ends = positions_of(kept), lost_ends_of(kept, topic), ends_of(kept, topic)
         lost: list[LostWebhooks] = []
-        starts: dict[int, int] = {}
+        starts: dict[int, Start] = {}
+        settled: dict[int, int] = {}
         for partition in sorted(looked_at):
             # While nothing is recorded at all, the installation may just begin.
             before = recorded.get(WEBHOOKS) or read_before(kept, partition, topic, committed)
@@ -407,7 +420,7 @@ class WebhookLog:
                 before = topic
             start, found = self._judge_one(
                 partition, before, positions.get(partition), ends_of(kept, before).get(partition),
-                committed.get(partition), ends[partition],
+                committed.get(partition), partition in trails, ends[partition],
             )  # fmt: skip
             if partition in new:
                 trail, back = Trail(), None
@@ -415,21 +428,20 @@ class WebhookLog:
                     trail, back = trails.get(partition, trail), parted.get(partition)
                     if back is not None:
                         known = positions.get(partition)
-                        position = committed.get(partition, known.offset if known is not None else back)
-                        start = max(ends[partition].start, min(back, position))
+                        start = max(ends[partition].start, min(back, back if known is None else known.offset))
                         found = self._lost(partition, topic, trail.read_to, start, None)
                     end, last_end = ends[partition].end, last_ends.get(partition, 0)
                     if found is None and (partition in fallen or last_end > max(start, end)):
                         found = self._unread(partition, start)
                     if partition in fallen or last_end > end:
-                        self._settled[partition] = end
-                self._checkpoints.begin(partition, trail, start, parted=back is not None)
-                starts[partition] = start
+                        settled[partition] = end
+                starts[partition] = Start(start, trail, back is not None)
             elif before == topic:
                 continue  # another worker's
             if found is not None:
                 lost.append(found)
         self._write(lost, installation)
+        self._settled |= settled
         if first:
             self._record(recorded, topic)
         return starts
@@ -441,6 +453,7 @@ class WebhookLog:
         known: Known | None,
         last_end: int | None,
         position: int | None,
+        has_checkpoints: bool,
         ends: LogEnds,
     ) -> tuple[int, LostWebhooks | None]:
         """Where to begin, and what is lost. `position`: what is committed."""
@@ -453,7 +466,8 @@ class WebhookLog:
         if known.topic != self._topic:
             # What is committed may be of the old one. Whoever recorded the new one's id has said what is lost.
             return ends.start, None
-        return self._of_same_topic(partition, known.offset if position is None else position, ends)
+        position = known.offset if position is None else position
+        return self._of_same_topic(partition, position, ends, known.offset if has_checkpoints else position)
 
     def _record(self, recorded: Mapping[str, str], topic: str) -> None:
         why = f"normalize began to read topic {WEBHOOKS}"
@@ -475,17 +489,20 @@ class WebhookLog:
         return self._lost(partition, before, position, ends.start, count)
 
     def _of_same_topic(
-        self, partition: int, position: int | None, ends: LogEnds
+        self, partition: int, position: int | None, ends: LogEnds, compared: int | None = None
     ) -> tuple[int, LostWebhooks | None]:
+        """`compared`: the position up to which checkpoints stand for what was read."""
         if position is None:
             unknown = self._lost(partition, self._topic, None, ends.start, None) if ends.start else None
             return ends.start, unknown
         if position < ends.start:
             return ends.start, self._overtaken(partition, position, ends.start)
+        start = position if compared is None or compared < ends.start else min(position, compared)
         if position > ends.end:
             # The log lost its end, by how much nobody knows: all that is there is read, and nothing counts twice.
-            return ends.start, self._lost(partition, self._topic, position, ends.start, None)
-        return position, None
+            start = start if start <= ends.end else ends.start
+            return start, self._lost(partition, self._topic, position, start, None)
+        return start, None
 
     def _unread(self, partition: int, position: int) -> LostWebhooks:
         """Of what was accepted and not read, since the log lost its end; by how much nobody knows."""

@@ -147,6 +147,7 @@ async def test_where_it_begins_and_what_is_lost(site: Site, capsys: pytest.Captu
     site.trim_webhooks(1, 3, 4, 5, 6, before=4)
     with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
         client.hdel(WEBHOOK_POSITIONS, "p:6")  # as Kafka, Redis knows nothing of it
+    site.forget("c")  # as a version before them has it
     async with reading(site) as worker:
         # 0: all was read. 1: and trimmed since. 2: the rest is there. 3: a part of it is gone.
         # 4, 5: Kafka has forgotten the position, Redis has it; nothing or two are gone. 6: nobody knows the position.
@@ -195,14 +196,16 @@ async def test_a_log_that_lost_its_end_and_grew_again(site: Site, monkeypatch: p
         for partition in (0, 2):
             await worker.read(partition, 3, b"2")
         await worker.read(0, 7, b"gone")
-        await worker.read(1, 10, b"9")
+        await worker.read(
+            1, 8, b"7"
+        )  # what was read and committed in the seconds before it died, Redis doesn't know
         await worker.read(2, 12, b"gone")
         await worker.read(3, 4, b"gone")
     site.commit(7, 0)
     site.commit(10, 1)
     site.commit(12, 2)
     site.commit(4, 3)
-    begins = {0: 3, 1: 10, 2: 3, 3: 0} | dict.fromkeys(range(4, 8), 0)
+    begins = {0: 3, 1: 8, 2: 3, 3: 0} | dict.fromkeys(range(4, 8), 0)
     for _ in range(2):  # the first one ends before anything is committed
         async with reading(site, []) as worker:
             await worker.log.begin(EVERY)
@@ -216,7 +219,8 @@ async def test_a_log_that_lost_its_end_and_grew_again(site: Site, monkeypatch: p
             for partition in (0, 2, 3):
                 await worker.read(partition, 5, b"4")
     async with reading(site) as worker:
-        await worker.read(0, 5, b"4")
+        for partition in (0, 2, 3):
+            await worker.read(partition, 5, b"4")
         await worker.log.look(await worker.log.look({}))  # compared, and Redis has it
     site.commit(5, 0, 2, 3)
     async with reading(site) as worker:
