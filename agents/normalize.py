@@ -185,6 +185,7 @@ class Normalizer:
         for origin, letter in dead:
             await self._produce(DEAD, letter.webhook.body, 0, dead_headers(letter.webhook, origin), report)
         self.consumed[partition] = chunk.records[-1].offset + 1
+        self.log.read(partition, chunk.records[-1].offset, chunk.records[-1].value)
         # Reports come from librdkafka's thread, one by one; asking now and then is cheaper than being woken by each.
         while self.deliveries.under_way > MAX_UNDER_WAY:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

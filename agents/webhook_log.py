@@ -8,6 +8,12 @@ not read yet would be gone without a word. So:
   it; where neither does it can't be known whether anything is lost, and that is said. Then the id is recorded.
 - Redis may have been restored from an older file: where facts were stored since, what it says of a topic that is gone
   isn't gone by.
+- A log that lost its end (a power cut, a broker restored from an older copy, an unclean election) keeps its id, and
+  grows again. Records that were read are kept as checkpoints and compared with it, at each assignment and once a minute
+  (`agents.webhook_checkpoints`): where they differ reading goes on behind the last one that is still there. What is
+  committed and was not told to Redis any more isn't gone by: no checkpoint stands for it. A process that finds it while
+  it reads ends: its next start goes back. That webhooks are gone that were not read is told by where the log had
+  ended, which the API notes in Redis.
 - A chunk that doesn't begin where the one before it ended has been overtaken by retention. Where nothing is left to
   read, `watch` finds it.
 - What is lost is written into topic `installation` before any position behind it can be committed: a process that dies
@@ -22,13 +28,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from redis.exceptions import RedisError
 
 from agents.log_checks import LogEnds, LogInspector
+from agents.webhook_checkpoints import WebhookCheckpoints, compare
 from app.errors import StateError, TryLater
 from app.facts import FactsRecord, decode_record
 from app.installation import Installation, Losses, LostWebhooks, Topics, again_words
@@ -43,12 +50,17 @@ from tables.webhook_positions import (
     WEBHOOK_POSITIONS,
     Fields,
     Known,
+    Trail,
+    end_fields,
     ends_of,
     facts_ends_of,
     facts_field,
+    lost_end_fields,
+    lost_ends_of,
     position_fields,
     positions_of,
     read_before,
+    trails_of,
 )
 
 if TYPE_CHECKING:
@@ -65,12 +77,23 @@ SETTLE_S: Final = 2.0
 MARK_S: Final = 1.0
 ASK_S: Final = 10.0
 WATCH_S: Final = 2.0
+COMPARE_S: Final = 60.0
 END_TRIES: Final = 10
 END_PAUSE_S: Final = 0.5
 """A leader that has just taken over may give an end below what was read already, for a moment."""
 
 
 _Result = TypeVar("_Result")
+
+
+class Start(NamedTuple):
+    """Where reading of a partition begins."""
+
+    offset: int
+    trail: Trail
+    """What was read of it before, by Redis."""
+    parted: bool
+    """The log isn't the one that was read."""
 
 
 class Reader(Protocol):
@@ -116,6 +139,12 @@ class WebhookLog:
         self._topic = ""
         self._begun: set[int] = set()
         self._kept_at: dict[int, int] = {}
+        self._checkpoints = WebhookCheckpoints()
+        self._compared_at = time.monotonic()
+        self._parted = 0
+        """How often in succession the log was found to be another one than was read."""
+        self._settled: dict[int, int] = {}
+        """Partition → where the log ends: that it lost its end is recorded, and Redis is to know."""
         self._one = asyncio.Lock()
 
     async def begin(self, assigned: Collection[int]) -> None:
@@ -128,17 +157,26 @@ class WebhookLog:
             if not new:
                 return
             kept = await self._kept()
+            if await self._inspect(self._wait_for_ends, new, kept or {}):
+                kept = await self._kept()  # the API may have found what the log's growth hides
             for partition, start in (await self._ask(self._judge, new, kept)).items():
-                self._positions[partition] = start
-                self._done.skip(partition, start)
+                self._positions[partition] = start.offset
+                self._done.skip(partition, start.offset)
+                self._checkpoints.begin(partition, start.trail, start.offset, parted=start.parted)
             self._begun |= new
+            self._compared_at, self._parted = time.monotonic(), 0
             await self.keep()
 
     def forget(self, partition: int) -> None:
         """It was revoked."""
         self._begun.discard(partition)
+        self._checkpoints.forget(partition)
         self._kept_at.pop(partition, None)
         self._positions.pop(partition, None)
+
+    def read(self, partition: int, offset: int, value: bytes | None) -> None:
+        """A record was read, and all before it."""
+        self._checkpoints.read(partition, offset, value)
 
     async def jumped(self, partition: int, to: int, stored_ms: int) -> None:
         """A chunk begins at `to`, above what was to be read next. Raises TryLater where Kafka doesn't answer."""
@@ -184,7 +222,9 @@ class WebhookLog:
                 return begun
             if begun:
                 await self._find_emptied(begun, before)
-                await self.keep()
+                is_kept = await self.keep()
+                if is_kept and time.monotonic() - self._compared_at >= COMPARE_S:
+                    await self._compare(begun)
             await self._tell()
             return begun
 
@@ -222,6 +262,27 @@ class WebhookLog:
                 self._positions[one.partition] = one.to
                 self._done.skip(one.partition, one.to)
 
+    async def _compare(self, begun: Mapping[int, int]) -> None:
+        """Whether the log is still the one that was read. Redis has what it is compared with: a new start finds the
+        same."""
+        trails = {p: one for p, one in self._checkpoints.trails().items() if p in begun}
+        ends = await self._inspect(self._inspector.ends, WEBHOOKS, sorted(begun))
+        parted = await self._inspect(compare, self._kafka, trails, ends)
+        self._checkpoints.agreed(trails, parted)
+        fallen = lost_ends_of(await self._kept() or {}, self._topic).keys() & begun.keys() - parted.keys()
+        await self._ask(
+            self._write, [self._unread(partition, begun[partition]) for partition in sorted(fallen)]
+        )
+        self._settled |= {partition: ends[partition].end for partition in fallen}
+        self._parted = self._parted + 1 if parted else 0
+        if self._parted >= MISSES:
+            self._over = (
+                f"topic {WEBHOOKS} has other records than were read of it: normalize starts again, where it still is "
+                "what was read"
+            )
+        elif not parted:
+            self._compared_at = time.monotonic()
+
     async def _tell(self) -> None:
         topic = await self._inspect(self._inspector.topic_id, INSTALLATION)
         end = (await self._inspect(self._inspector.ends, INSTALLATION, [0]))[0].end
@@ -247,9 +308,9 @@ class WebhookLog:
         where = "; ".join(one.words() for one in unseen)
         self._conditions.set(
             CODE,
-            f"webhooks were accepted and are gone from topic {WEBHOOKS} before they were read ({where}). Parsing goes "
-            "on with what is there, and the reports that may lack something say so for good. Have their senders send "
-            "them again where they can; `reports accept-gap --webhooks` ends this condition",
+            f"webhooks were accepted and are gone from topic {WEBHOOKS}, or may be, before they were read ({where}). "
+            "Parsing goes on with what is there, and the reports that may lack something say so for good. Have their "
+            "senders send them again where they can; `reports accept-gap --webhooks` ends this condition",
             count=sum(one.lost or 0 for one in unseen),
         )
 
@@ -273,14 +334,15 @@ class WebhookLog:
         except (RedisError, OSError, TimeoutError):
             return None
 
-    async def keep(self) -> None:
-        """Positions never fall here: those that are read once more after a rebalance were read."""
+    async def keep(self) -> bool:
+        """Positions never fall here: those that are read once more after a rebalance were read. False: not stored."""
         for partition, position in self._done.positions().items():
             if partition in self._begun:
                 self._kept_at[partition] = max(self._kept_at.get(partition, 0), position)
         if not self._kept_at:
-            return
-        fields = position_fields(self._topic, self._kept_at)
+            return False
+        fields = position_fields(self._topic, self._kept_at) | self._checkpoints.fields(self._topic)
+        settled = dict(self._settled)
         told: Fields = {}
         with contextlib.suppress(TryLater, TimeoutError):
             async with asyncio.timeout(MARK_S):
@@ -289,8 +351,14 @@ class WebhookLog:
             async with self._redis.pipeline() as pipe:
                 if not told:
                     pipe.hdel(WEBHOOK_POSITIONS, FACTS_FIELD)
-                pipe.hset(WEBHOOK_POSITIONS, mapping=fields | told)
+                if settled:
+                    pipe.hdel(WEBHOOK_POSITIONS, *map(str, lost_end_fields(self._topic, settled)))
+                pipe.hset(WEBHOOK_POSITIONS, mapping=fields | told | end_fields(self._topic, settled))
                 await pipe.execute()
+            for partition in settled:
+                self._settled.pop(partition, None)
+            return True
+        return False
 
     # What Kafka says; these block
 
@@ -314,7 +382,7 @@ class WebhookLog:
                         return True
         return False
 
-    def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, int]:
+    def _judge(self, new: Collection[int], kept: Mapping[bytes, bytes] | None) -> dict[int, Start]:
         """Partition → where to begin, once what is lost before that is written down."""
         try:
             topic = self._inspector.topic_id(WEBHOOKS)
@@ -324,7 +392,9 @@ class WebhookLog:
             first = bool(recorded) and recorded.get(WEBHOOKS) != topic
             looked_at = set(range(WEBHOOKS_PARTITIONS)) if first else set(new)
             committed = self._committed(looked_at)
-            ends = self._ends(looked_at, committed)
+            ends = self._inspector.ends(WEBHOOKS, sorted(looked_at))
+            trails = trails_of(kept or {}, topic)
+            parted = compare(self._kafka, {p: one for p, one in trails.items() if p in new}, ends)
             is_older = first and self._is_older(kept or {})
         except StateError as error:
             raise TryLater(1, str(error)) from error
@@ -339,9 +409,10 @@ class WebhookLog:
                 "what Redis says of topic %s is older than the last facts: it isn't gone by", WEBHOOKS
             )
             kept = {}
-        positions = positions_of(kept)
+        positions, fallen, last_ends = positions_of(kept), lost_ends_of(kept, topic), ends_of(kept, topic)
         lost: list[LostWebhooks] = []
-        starts: dict[int, int] = {}
+        starts: dict[int, Start] = {}
+        settled: dict[int, int] = {}
         for partition in sorted(looked_at):
             # While nothing is recorded at all, the installation may just begin.
             before = recorded.get(WEBHOOKS) or read_before(kept, partition, topic, committed)
@@ -349,15 +420,28 @@ class WebhookLog:
                 before = topic
             start, found = self._judge_one(
                 partition, before, positions.get(partition), ends_of(kept, before).get(partition),
-                committed.get(partition), ends[partition],
+                committed.get(partition), partition in trails, ends[partition],
             )  # fmt: skip
             if partition in new:
-                starts[partition] = start
+                trail, back = Trail(), None
+                if before == topic:
+                    trail, back = trails.get(partition, trail), parted.get(partition)
+                    if back is not None:
+                        known = positions.get(partition)
+                        start = max(ends[partition].start, min(back, back if known is None else known.offset))
+                        found = self._lost(partition, topic, trail.read_to, start, None)
+                    end, last_end = ends[partition].end, last_ends.get(partition, 0)
+                    if found is None and (partition in fallen or last_end > max(start, end)):
+                        found = self._unread(partition, start)
+                    if partition in fallen or last_end > end:
+                        settled[partition] = end
+                starts[partition] = Start(start, trail, back is not None)
             elif before == topic:
                 continue  # another worker's
             if found is not None:
                 lost.append(found)
         self._write(lost, installation)
+        self._settled |= settled
         if first:
             self._record(recorded, topic)
         return starts
@@ -369,6 +453,7 @@ class WebhookLog:
         known: Known | None,
         last_end: int | None,
         position: int | None,
+        has_checkpoints: bool,
         ends: LogEnds,
     ) -> tuple[int, LostWebhooks | None]:
         """Where to begin, and what is lost. `position`: what is committed."""
@@ -381,7 +466,8 @@ class WebhookLog:
         if known.topic != self._topic:
             # What is committed may be of the old one. Whoever recorded the new one's id has said what is lost.
             return ends.start, None
-        return self._of_same_topic(partition, known.offset if position is None else position, ends)
+        position = known.offset if position is None else position
+        return self._of_same_topic(partition, position, ends, known.offset if has_checkpoints else position)
 
     def _record(self, recorded: Mapping[str, str], topic: str) -> None:
         why = f"normalize began to read topic {WEBHOOKS}"
@@ -403,17 +489,24 @@ class WebhookLog:
         return self._lost(partition, before, position, ends.start, count)
 
     def _of_same_topic(
-        self, partition: int, position: int | None, ends: LogEnds
+        self, partition: int, position: int | None, ends: LogEnds, compared: int | None = None
     ) -> tuple[int, LostWebhooks | None]:
+        """`compared`: the position up to which checkpoints stand for what was read."""
         if position is None:
             unknown = self._lost(partition, self._topic, None, ends.start, None) if ends.start else None
             return ends.start, unknown
         if position < ends.start:
             return ends.start, self._overtaken(partition, position, ends.start)
+        start = position if compared is None or compared < ends.start else min(position, compared)
         if position > ends.end:
             # The log lost its end, by how much nobody knows: all that is there is read, and nothing counts twice.
-            return ends.start, self._lost(partition, self._topic, position, ends.start, None)
-        return position, None
+            start = start if start <= ends.end else ends.start
+            return start, self._lost(partition, self._topic, position, start, None)
+        return start, None
+
+    def _unread(self, partition: int, position: int) -> LostWebhooks:
+        """Of what was accepted and not read, since the log lost its end; by how much nobody knows."""
+        return self._lost(partition, self._topic, position, position, None)
 
     def _overtaken(
         self, partition: int, position: int, to: int, before_ms: int | None = None
@@ -447,13 +540,25 @@ class WebhookLog:
         if new:
             self._installation.append_together([msgspec.structs.replace(one, at_ms=now_ms) for one in new])
 
-    def _ends(self, partitions: Collection[int], committed: Mapping[int, int]) -> dict[int, LogEnds]:
-        for _ in range(END_TRIES):
-            ends = self._inspector.ends(WEBHOOKS, sorted(partitions))
-            if all(committed.get(partition, 0) <= one.end for partition, one in ends.items()):
-                break
+    def _wait_for_ends(self, partitions: Collection[int], kept: Mapping[bytes, bytes]) -> bool:
+        """Waits a moment where the log ends below what is known of it. False: it doesn't."""
+        topic = self._inspector.topic_id(WEBHOOKS)
+        trails, last_ends, committed = (
+            trails_of(kept, topic),
+            ends_of(kept, topic),
+            self._committed(partitions),
+        )
+        known = {
+            p: max(committed.get(p, 0), last_ends.get(p, 0), trails.get(p, Trail()).read_to)
+            for p in partitions
+        }
+        wanted = {p: end for p, end in known.items() if end}
+        for tries in range(END_TRIES):
+            ends = self._inspector.ends(WEBHOOKS, sorted(wanted)) if wanted else {}
+            if all(wanted[partition] <= one.end for partition, one in ends.items()):
+                return tries > 0
             time.sleep(END_PAUSE_S)
-        return ends
+        return True
 
     def _committed(self, partitions: Collection[int]) -> dict[int, int]:
         consumer = Consumer(

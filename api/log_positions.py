@@ -38,7 +38,14 @@ from tables.redis_client import redis_words
 from tables.redis_clock import time_ms
 from tables.redis_names import sync_client
 from tables.views import OWNERS, PARTITIONS, Owner, fences_of
-from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
+from tables.webhook_positions import (
+    WEBHOOK_POSITIONS,
+    end_fields,
+    ends_of,
+    lost_end_fields,
+    lost_ends_of,
+    positions_of,
+)
 
 ASK_S: Final = 2.0
 FETCH_S: Final = 0.5
@@ -332,14 +339,43 @@ class LogPositions:
 
     def _note(self, topic: str, ends: Mapping[int, int]) -> None:
         before, acknowledged = self._noted[topic], dict(self._acknowledged)
+        fallen = self._fallen(topic, {p: before[p] for p, end in ends.items() if end < before.get(p, 0)})
         # The ends may be those of a newer topic: which one it is, is asked less often.
         now = {p: max(end, before.get(p, 0), acknowledged.get(p, 0)) for p, end in ends.items()}
-        if now != before or time.monotonic() - self._noted_at > NOTE_S:
-            with contextlib.suppress(
-                redis.RedisError, OSError
-            ):  # full, or read-only: the lag is known all the same
-                self._redis.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, now))
-                self._noted[topic], self._noted_at = now, time.monotonic()
+        if not fallen and now == before and time.monotonic() - self._noted_at <= NOTE_S:
+            return
+        # Redis full, or read-only, or another process wrote meanwhile: the lag is known all the same.
+        with contextlib.suppress(redis.RedisError, OSError), self._redis.pipeline() as pipe:
+            pipe.watch(WEBHOOK_POSITIONS)  # type: ignore[no-untyped-call]
+            stored: dict[bytes, bytes] = pipe.hgetall(WEBHOOK_POSITIONS)  # type: ignore[assignment]
+            noted, read = ends_of(stored, topic), positions_of(stored)
+            # Lower than this process knew it: another one has found that the log lost its end.
+            known = {p for p in now if noted.get(p, before.get(p, 0)) < before.get(p, 0)}
+            now |= {p: max(ends[p], noted[p]) for p in known}
+            now |= {p: fallen[p] for p in fallen.keys() - known}
+            unread = {
+                p: before[p]
+                for p in fallen.keys() - known
+                if p not in read or read[p].topic != topic or read[p].offset < before[p]
+            }
+            lost = {p: max(end, lost_ends_of(stored, topic).get(p, 0)) for p, end in unread.items()}
+            pipe.multi()
+            pipe.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, now) | lost_end_fields(topic, lost))
+            pipe.execute()
+            self._noted[topic], self._noted_at = now, time.monotonic()
+            for partition in known | fallen.keys():  # of the log before it lost its end
+                self._acknowledged.pop(partition, None)
+
+    def _fallen(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+        """Partition → where the log ends, of those where it ends before that. Asked once more: what was noted may be
+        younger than the ends, or the ends of a newer topic."""
+        if not before:
+            return {}
+        ends = self._offsets([(WEBHOOKS, p) for p in before], _latest())
+        self._topics = None
+        if self._current_topics()[WEBHOOKS] != topic:
+            return {}
+        return {p: ends[WEBHOOKS, p] for p, end in before.items() if ends[WEBHOOKS, p] < end}
 
     def _current_topics(self) -> dict[str, str]:
         """Kafka's ids of `webhooks` and `facts`."""

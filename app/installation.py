@@ -141,7 +141,15 @@ class LostWebhooks(msgspec.Struct, frozen=True, kw_only=True, dict=True, tag="lo
         if self.position is None:
             return f"partition {self.partition}: which of the records below offset {self.to} were read is not known"
         if self.lost is None:
-            return f"partition {self.partition}: the log ends before offset {self.position}, up to which it was read"
+            if self.to >= self.position:
+                return (
+                    f"partition {self.partition}: the log lost its end: records from offset {self.position} on, which "
+                    "were not read, may be among it"
+                )
+            return (
+                f"partition {self.partition}: the log lost its end, from before offset {self.position} on, up to which "
+                f"it was read; it is read again from offset {self.to} on"
+            )
         lost = number_of(self.lost, "record")
         return f"partition {self.partition}: offsets {self.position} to {self.to - 1}, {lost}"
 

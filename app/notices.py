@@ -102,9 +102,10 @@ def _lost_message(at_ms: int, lost: Sequence[Note]) -> str:
     known = sum(note.lost for note in lost)
     more = "" if all(note.lost for note in lost) else "at least " if known else None
     webhooks = "webhooks" if more is None else f"{more}{known} webhook{'' if known == 1 else 's'}"
+    perhaps = ", or may have been" if more is None else ""
     return (
-        f"{webhooks} of this installation were accepted and lost before they were read; nobody can say of which "
-        f"campaigns: events that were received before {before} may be missing"
+        f"{webhooks} of this installation were accepted and lost before they were read{perhaps}; nobody can say of "
+        f"which campaigns: events that were received before {before} may be missing"
     )
 
 

@@ -95,15 +95,14 @@ class LogReader:
         left = {number: stretch.end for number, stretch in stretches.items() if stretch.begin < stretch.end}
         if not left:
             return
+        # The client waits until it has as many, or the time is up.
+        records = min(_POLL_RECORDS, sum(end - stretches[number].begin for number, end in left.items()))
         with self._asking(topic):
             self._consumer.assign([TopicPartition(topic, number, stretches[number].begin) for number in left])
             try:
                 heard_at = time.monotonic()
-                together = min(
-                    _POLL_RECORDS, sum(end - stretches[number].begin for number, end in left.items())
-                )
                 while left:
-                    for message in self._consumer.consume(together, _POLL_S):
+                    for message in self._consumer.consume(records, _POLL_S):
                         number = message.partition() or 0
                         if number not in left:
                             continue

@@ -28,7 +28,7 @@ _FIRST: Final = frozenset(
         *("ZADD", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZREVRANGE", "ZREVRANGEBYSCORE"),
     }
 )
-_ALL: Final = frozenset({"EXISTS", "UNLINK", "DEL"})
+_ALL: Final = frozenset({"EXISTS", "UNLINK", "DEL", "WATCH"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
 _PATTERN_AT: Final = {"KEYS": 1, "SCAN": 3}
 """`SCAN cursor MATCH pattern`: without a pattern it would see what isn't ours."""

@@ -29,7 +29,7 @@ from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tables.redis_client import redis_of
 from tables.redis_names import sync_client
-from tables.webhook_positions import WEBHOOK_POSITIONS, positions_of
+from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of, lost_ends_of, positions_of
 from tests.support.counting import World
 from tests.support.facts import ORG
 from tests.support.kafka import delete_topics
@@ -101,9 +101,12 @@ class Reading:
             site.settings, self.redis, self.conditions, self.positions, self.deliveries, time.time
         )
 
-    async def read(self, partition: int, offset: int) -> None:
-        """Everything below the offset, and its facts are stored."""
+    async def read(self, partition: int, offset: int, last: bytes | None = None) -> None:
+        """Everything below the offset, and its facts are stored. `last`: the last record's value, where a test looks at
+        it; another one than the log has stands for a log that lost its end since."""
         self.positions[partition] = offset
+        if last is not None:
+            self.log.read(partition, offset - 1, last)
         self.deliveries.expect(partition, offset, 0)
         await self.log.keep()
 
@@ -144,6 +147,7 @@ async def test_where_it_begins_and_what_is_lost(site: Site, capsys: pytest.Captu
     site.trim_webhooks(1, 3, 4, 5, 6, before=4)
     with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
         client.hdel(WEBHOOK_POSITIONS, "p:6")  # as Kafka, Redis knows nothing of it
+    site.forget("c")  # as a version before them has it
     async with reading(site) as worker:
         # 0: all was read. 1: and trimmed since. 2: the rest is there. 3: a part of it is gone.
         # 4, 5: Kafka has forgotten the position, Redis has it; nothing or two are gone. 6: nobody knows the position.
@@ -182,6 +186,122 @@ async def test_more_is_lost_before_anything_is_committed(site: Site) -> None:
                 said = next(one.count or 0 for one in worker.conditions.current() if one.code == CODE)
                 assert said == before - 3
     assert [(one.position, one.to, one.lost) for one in site.lost()] == [(3, 5, 2), (5, 9, 4), (9, 16, 7)]
+
+
+async def test_a_log_that_lost_its_end_and_grew_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands there now was taken for what had been read."""
+    monkeypatch.setattr(webhook_log, "COMPARE_S", 0)
+    site.post(0, 1, 2, 3, count=10)
+    async with reading(site) as worker:
+        for partition in (0, 2):
+            await worker.read(partition, 3, b"2")
+        await worker.read(0, 7, b"gone")
+        await worker.read(
+            1, 8, b"7"
+        )  # what was read and committed in the seconds before it died, Redis doesn't know
+        await worker.read(2, 12, b"gone")
+        await worker.read(3, 4, b"gone")
+    site.commit(7, 0)
+    site.commit(10, 1)
+    site.commit(12, 2)
+    site.commit(4, 3)
+    begins = {0: 3, 1: 8, 2: 3, 3: 0} | dict.fromkeys(range(4, 8), 0)
+    for _ in range(2):  # the first one ends before anything is committed
+        async with reading(site, []) as worker:
+            await worker.log.begin(EVERY)
+            assert worker.positions == begins
+            assert worker.deliveries.positions() == begins, "so it is committed, below what is"
+            found = {one.partition: (one.position, one.to, one.lost) for one in site.lost()}
+            assert found == {0: (7, 3, None), 2: (12, 3, None), 3: (4, 0, None)}
+            assert len(site.lost()) == 3, "nothing is said twice"
+            await worker.log._tell()
+            assert "partition 0: the log lost its end, from before offset 7 on, up to which" in worker.said
+            for partition in (0, 2, 3):
+                await worker.read(partition, 5, b"4")
+    async with reading(site) as worker:
+        for partition in (0, 2, 3):
+            await worker.read(partition, 5, b"4")
+        await worker.log.look(await worker.log.look({}))  # compared, and Redis has it
+    site.commit(5, 0, 2, 3)
+    async with reading(site) as worker:
+        assert worker.positions == begins | {0: 5, 2: 5, 3: 5}
+        assert len(site.lost()) == 3
+
+
+@pytest.mark.parametrize("has_redis", [True, False], ids=["", "while Redis is away"])
+async def test_a_log_that_loses_its_end_under_a_running_normalize(
+    site: Site, has_redis: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, and its next start goes back; without Redis that would find nothing."""
+    monkeypatch.setattr(webhook_log, "COMPARE_S", 0)
+    monkeypatch.setattr(webhook_log, "WATCH_S", 0.05)
+    site.post(0, count=10)
+    async with reading(site) as worker:
+        await worker.read(0, 3, b"2")
+        await worker.log.look(await worker.log.look({}))
+        assert not worker.log._over
+        redis = worker.redis
+        if not has_redis:
+            away = msgspec.structs.replace(site.settings, redis="redis://127.0.0.1:9/0")
+            worker.log._redis = redis_of(away, timeout_s=2)
+        await worker.read(0, 7, b"gone")
+        await worker.read(0, 7)  # nothing for a while
+        await worker.read(0, 9, b"8")
+        watching = asyncio.create_task(worker.log.watch())
+        if not has_redis:
+            await asyncio.wait([watching], timeout=1)
+            assert not watching.done()
+            worker.log._redis = redis
+        with pytest.raises(TryLater, match="other records than were read"):
+            await asyncio.wait_for(watching, 30)
+    site.commit(9, 0)
+    async with reading(site) as again:
+        assert again.positions[0] == 3
+        assert [(one.partition, one.position, one.to) for one in site.lost()] == [(0, 9, 3)]
+
+
+async def test_webhooks_that_were_not_read_are_gone_with_the_end(site: Site) -> None:
+    """By where Redis knows that the log had ended."""
+    site.post(0, 1, 2, count=5)
+    async with reading(site) as worker:
+        await worker.read(0, 3, b"2")
+        await worker.read(2, 5, b"4")
+    with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
+        client.hset(WEBHOOK_POSITIONS, mapping=end_fields(worker.log._topic, {0: 9, 1: 6, 2: 5, 3: 0}))
+    for begin in (3, 4):
+        async with reading(site) as worker:
+            assert {p: worker.positions[p] for p in (0, 1, 2)} == {0: begin, 1: 0, 2: 5}
+            found = [(one.partition, one.position, one.to, one.lost) for one in site.lost()]
+            assert found == [(0, 3, 3, None), (1, 0, 0, None)]
+            assert "records from offset 3 on, which were not read, may be among it" in worker.said
+            await worker.read(0, 4)
+            ends = ends_of(await worker.log._kept() or {}, worker.log._topic)
+            assert ends == {0: 5, 1: 5, 2: 5, 3: 0}, "what is recorded isn't found again"
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["under a running normalize", ""])
+async def test_webhooks_that_were_not_read_and_a_log_that_grew_again(
+    site: Site, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API has seen it."""
+    monkeypatch.setattr(webhook_log, "COMPARE_S", 0)
+    site.post(0, 1, count=5)
+    async with reading(site) as worker:
+        await worker.read(0, 3)
+        await worker.read(1, 5)
+        topic = worker.log._topic
+        with sync_client(site.settings.redis, site.settings.installation, timeout_s=2) as client:
+            client.hset(WEBHOOK_POSITIONS, mapping=end_fields(topic, {0: 9, 1: 5}))
+            site.note_ends()
+            site.post(0, 1, count=10)
+            site.note_ends()
+            assert lost_ends_of(client.hgetall(WEBHOOK_POSITIONS), topic) == {0: 9}
+        if runs:
+            await worker.log.look(await worker.log.look({}))
+            assert worker.positions[0] == 3
+    async with reading(site) as worker:
+        assert [(one.partition, one.position, one.to, one.lost) for one in site.lost()] == [(0, 3, 3, None)]
+        assert not lost_ends_of(await worker.log._kept() or {}, topic)
 
 
 async def test_a_recreated_topic(site: Site) -> None:

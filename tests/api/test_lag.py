@@ -29,7 +29,13 @@ from tables.conditions import Condition
 from tables.installation import InstallationLog
 from tables.presence import SILENT_MS, WORKERS, presence
 from tables.views import OWNERS, PARTITIONS, Fence, Owner
-from tables.webhook_positions import WEBHOOK_POSITIONS, end_fields, ends_of
+from tables.webhook_positions import (
+    WEBHOOK_POSITIONS,
+    end_fields,
+    ends_of,
+    lost_ends_of,
+    position_fields,
+)
 from tests.support.kafka import delete_topics, fresh_topics
 
 FACT_PARTITIONS = 2
@@ -414,6 +420,46 @@ def test_a_topic_that_is_gone_is_named(settings: Settings) -> None:
     ensure_topics(settings)
     wait_for(lambda: monitor.measure().ready and not acknowledged)
     positions.close()
+
+
+def test_a_log_of_webhooks_that_lost_its_end(settings: Settings) -> None:
+    """The highest end that was ever seen stayed: what the log lost after it had grown again nobody could tell."""
+    append(settings, WEBHOOKS, 3, n=2)
+    append(settings, WEBHOOKS, 4, n=2)
+    topic = LogInspector(settings.kafka).topic_id(WEBHOOKS)
+
+    def stored() -> tuple[dict[int, int], dict[int, int]]:
+        found = client.hgetall(WEBHOOK_POSITIONS)
+        return tuple({p: end for p, end in of(found, topic).items() if end} for of in (ends_of, lost_ends_of))  # type: ignore[return-value]
+
+    with redis.Redis.from_url(settings.redis) as client:
+        # As they were noted before it happened; of one partition all was read.
+        before = end_fields(topic, {3: 7, 4: 7})
+        client.hset(WEBHOOK_POSITIONS, mapping=before | position_fields(topic, {3: 5, 4: 7}))
+        acknowledged = {3: 8, 4: 7}
+        first, second = (
+            LogPositions(settings.kafka, settings.redis, FACT_PARTITIONS, acknowledged=acks)
+            for acks in (acknowledged, {})
+        )
+        ends = first.ends()[0]
+        second.note_ends(dict.fromkeys(ends, 0) | {(WEBHOOKS, 3): 7, (WEBHOOKS, 4): 7})
+        assert stored() == ({3: 7, 4: 7}, {})
+        first.note_ends(ends)
+        assert stored() == ({3: 2, 4: 2}, {3: 7})
+        assert not acknowledged, "it was of the log before"
+        second.note_ends(ends)
+        assert stored() == ({3: 2, 4: 2}, {3: 7}), "it is the same loss"
+        append(settings, WEBHOOKS, 3, n=8)
+        wait_for(lambda: first.ends()[0][WEBHOOKS, 3] == 10)
+        for one in (first, second):
+            one.note_ends(first.ends()[0])
+        assert stored() == ({3: 10, 4: 2}, {3: 7})
+        # Ends that were asked for before others noted theirs are no loss.
+        second.note_ends(ends)
+        first.note_ends(ends)
+        assert stored() == ({3: 10, 4: 2}, {3: 7})
+    first.close()
+    second.close()
 
 
 def test_a_topic_with_too_few_partitions_is_named(settings: Settings) -> None:

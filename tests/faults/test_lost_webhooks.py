@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from app.topics import INSTALLATION, WEBHOOKS, WEBHOOKS_PARTITIONS
+from tables.installation import InstallationLog
 from tables.kafka_clients import client_settings
 from tests.support.kafka import delete_topics
 from tests.support.stack import Stack
@@ -109,6 +112,75 @@ def test_a_topic_that_is_recreated_and_what_was_acknowledged(tmp_path: Path) -> 
             stack.start(role)
         stack.wait_ready()
         settled(stack, 50, 1)
+        assert lost(stack) == []
+
+
+ROLES = ("api", "normalize", "aggregate", "query")
+
+
+def restart_kafka(stack: Stack, change: Callable[[Path], object]) -> None:
+    """Without the roles; `change` is given its data folder while it is down."""
+    for role in ROLES:
+        if stack.is_alive(role):
+            stack.stop(role)
+    stack.stop("kafka", 60)
+    change(stack.data / "kafka")
+    stack.start("kafka")
+    stack.wait_for_port(stack.kafka_port, timeout_s=180)
+
+
+def start(stack: Stack, *roles: str) -> None:
+    for role in roles:
+        stack.start(role)
+    stack.wait_ready()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("all_read", [True, False], ids=["all was read", "some was not read"])
+def test_a_log_that_loses_its_end_and_grows_again(tmp_path: Path, all_read: bool) -> None:
+    """The broker's webhooks are those of an older copy, its facts are there. What came in then stood below the
+    position: it was accepted and never read, and nothing was said."""
+    copy = tmp_path / "copy"
+    with Stack(tmp_path, PARTITIONS="2") as stack:
+        stack.start_all()
+        post(stack, 0, 40, 2)
+        settled(stack, 40, 0)
+        restart_kafka(stack, lambda kafka: shutil.copytree(kafka, copy))
+        start(stack, *ROLES)
+        post(stack, 40, 40, 2)
+        settled(stack, 80, 0)
+        if not all_read:
+            stack.stop("normalize")
+            post(stack, 5_000, 20, 2)
+            stack.wait_for(lambda: report(stack)["lag_ms"] > 0, 30, "the ends are noted")
+
+        def restore(kafka: Path) -> None:
+            logs = [one for one in kafka.rglob("webhooks-*") if one.is_dir()]
+            assert len(logs) == WEBHOOKS_PARTITIONS
+            for one in logs:
+                shutil.rmtree(one)
+                shutil.copytree(copy / one.relative_to(kafka), one)
+
+        restart_kafka(stack, restore)
+        start(stack, "api", "aggregate", "query")
+        post(stack, 1_000, 120, 2)
+        start(stack, "normalize")
+        settled(stack, 200, 1)
+        stack.wait_for(lambda: len(lost(stack)) == 1, 30, "it is said")
+        assert "the log lost its end" in lost(stack)[0]["message"]
+        installation = InstallationLog(stack.kafka).read()
+        assert installation is not None
+        found = {one.partition: one for one in installation.lost}
+        assert all(one.lost is None and one.position is not None for one in found.values())
+        assert any(one.position > one.to > 0 for one in found.values() if one.position is not None), (
+            "not all of it is read again"
+        )
+        assert stack.run("accept-gap", "--webhooks", "--yes").returncode == 0
+        stack.wait_for(lambda: lost(stack) == [], 30, "the condition ends")
+        stack.stop("normalize")
+        start(stack, "normalize")
+        post(stack, 2_000, 20, 2)
+        settled(stack, 220, 1)
         assert lost(stack) == []
 
 
