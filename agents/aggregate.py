@@ -117,7 +117,7 @@ class Aggregator:
         )  # fmt: skip
         self._lacks: dict[int, str] = {}
         self._counted_at: dict[int, float] = {}
-        """When each partition's last chunk was counted."""
+        """When each partition's last chunk was counted, or its database was opened."""
         self._to_check: dict[int, Checkpoint] = {}
         """Records of which it is to be looked whether the log still has them."""
         """Partition → what the log no longer has of what was counted, as it was asked last."""
@@ -195,6 +195,7 @@ class Aggregator:
                     continue
                 self.databases[partition] = database
                 self.positions[partition] = database.next_offset
+                self._counted_at[partition] = time.monotonic()
                 self.publisher.add(database, ends[partition].end)
                 self.aside.remove(partition)
         for partition, reason in failed.items():
@@ -385,7 +386,7 @@ class Aggregator:
         there as it was counted. What is counted meanwhile does no harm: it is counted once more from where it goes on.
         """
         now = time.monotonic()
-        paused = now - self._counted_at.get(partition, now) >= PAUSED_S
+        paused = now - self._counted_at[partition] >= PAUSED_S
         self._counted_at[partition] = now
         if not paused or last is None or partition in self._to_check:
             return False

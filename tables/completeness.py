@@ -74,12 +74,17 @@ def stood_of(positions: Mapping[bytes, bytes], owners: Mapping[bytes, bytes]) ->
 
 @contextlib.contextmanager
 def reading(kafka: str) -> Iterator[Callable[[int, int], bytes | None]]:
-    """(partition, offset) → the value of a record of `facts`. Within it Kafka's silence is TryLater."""
-    try:
-        with LogReader(kafka) as reader:
-            yield lambda partition, offset: reader.value(FACTS, partition, offset)
-    except StateError as error:
-        raise TryLater(1, str(error)) from error
+    """(partition, offset) → the value of a record of `facts`, or None. The function raises TryLater where Kafka doesn't
+    answer."""
+    with LogReader(kafka) as reader:
+
+        def value(partition: int, offset: int) -> bytes | None:
+            try:
+                return reader.value(FACTS, partition, offset)
+            except StateError as error:
+                raise TryLater(1, str(error)) from error
+
+        yield value
 
 
 def differing_records(kafka: str, records: Mapping[int, Checkpoint]) -> set[int]:

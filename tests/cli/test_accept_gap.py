@@ -563,6 +563,8 @@ async def test_a_log_that_loses_its_end_under_a_worker(world: World) -> None:
     async with world.worker(publishing=True) as worker:
         await worker.settle()
         await published(world, 10)
+    async with world.worker(publishing=True) as worker:
+        # Nothing was read since it was opened.
         database = worker.aggregator.databases[0]
         worker.aggregator.publisher.mark(0, database.apply([(n, record(n, 0)) for n in range(5, 9)]))
         worker.aggregator.positions[0] = 9
