@@ -60,7 +60,7 @@ def test_the_oldest_of_both_topics_counts() -> None:
     ("place", "oldest", "word"),
     [
         (Place(5, None, 0), {("facts", 0): 0}, "not known"),
-        (Place(5, 9), {}, "behind the log's end"),
+        (Place(5, 9), {}, "it lost its end"),
         (Place(5, 2), {}, "can't be read"),
         (Place(0, None, 0, foreign=True), {}, "topic facts was recreated: the numbers of partition 0"),
         (Place(5, 2), {("facts", 0): 1_000_000 - STALE_AGE_MS - 1}, "counting is behind"),
