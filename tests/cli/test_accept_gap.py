@@ -515,7 +515,9 @@ def owned(world: World) -> None:
         client.hset(OWNERS, "0", msgspec.json.encode(owner))
 
 
-GROWN = pytest.mark.parametrize("grown", [0, 6], ids=["short", "grown again"])
+GROWN = pytest.mark.parametrize(
+    "grown", [pytest.param(0, marks=pytest.mark.long, id="short"), pytest.param(6, id="grown again")]
+)
 
 
 @GROWN
