@@ -435,9 +435,9 @@ class Flight:
                 self.progress = (
                     int.from_bytes(campaign[:2], "big") / 0x10000
                 )  # keys are hashes, read in order
-                what = what | self.part.take(campaign)
-                new = self._whole and what != {LABELS}  # what is named is not all of it
-                call = self.part.encode(writer, campaign, what | {NEW} if new else what)
+                if self._whole and what != {LABELS}:  # what is named is not all of it, whatever was marked since
+                    what = what | {NEW}
+                call = self.part.encode(writer, campaign, what | self.part.take(campaign))
                 if call is not None:
                     budget.add(call, self, campaign)
             if budget.spent:

@@ -686,6 +686,18 @@ def test_a_campaign_whose_rows_are_lost_and_whose_name_is_not(small_steps: type[
     world.teardown()
 
 
+def test_a_share_that_is_lost_between_its_numbers_and_its_name(small_steps: type[World]) -> None:
+    """In a repair: what was counted meanwhile comes with the name, and is not all of it."""
+    world = small_steps()
+    world.begin()
+    world.label("autumn", "B")
+    world.traffic(["summer", "spring", "autumn", "may"], 1)
+    world.flushall()
+    world.lose_a_key(3, field=False, published=True)
+    world.traffic(["july", "winter", "autumn", "june"], 2)
+    world.teardown()
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_nothing_is_left_of_a_topic_without_campaigns(small_steps: type[World], late: bool) -> None:
     """Also where Redis has lost which topics there were, and where a look at it ended behind its removal."""
