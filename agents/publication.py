@@ -435,7 +435,9 @@ class Flight:
                 self.progress = (
                     int.from_bytes(campaign[:2], "big") / 0x10000
                 )  # keys are hashes, read in order
-                if self._whole and what != {LABELS}:  # what is named is not all of it, whatever was marked since
+                if self._whole and what != {
+                    LABELS
+                }:  # what is named is not all of it, whatever was marked since
                     what = what | {NEW}
                 call = self.part.encode(writer, campaign, what | self.part.take(campaign))
                 if call is not None:

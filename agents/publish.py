@@ -505,7 +505,8 @@ class Publisher:
             part.since_ms,
             part.database.generation,
             part.database.meta.rules,
-            part.database.next_offset if part.withheld is not None else None,
+            # Until it is known what Redis holds, too: a database that is counted again may be far behind it.
+            part.database.next_offset if part.withheld is not None or part.published is None else None,
             part.database.meta.topic_id,
             part.database.checkpoints.last,
         )

@@ -285,7 +285,8 @@ class Owner(msgspec.Struct, frozen=True):
     rules: Rules | None = None
     """By which the partition's numbers are counted."""
     reached: int | None = None
-    """While its numbers are withheld (Redis holds newer ones): the next offset that its database will count."""
+    """The next offset that its database will count, while its numbers are withheld (Redis holds newer ones), or what
+    Redis holds is not known yet."""
     topic: str = ""
     last: Checkpoint | None = None
     """Of that topic, the last record that the database had counted."""
