@@ -79,11 +79,11 @@ GAPS_S: Final = 5.0
 TOPIC_S: Final = 10.0
 """How often it is asked whether topic `facts` is still the same."""
 LOG_S: Final = 60.0
+"""How often it is asked whether topic `facts` still has all that was counted."""
 PAUSED_S: Final = 1.0
 """No broker ends and is back in less."""
 RECORDS_S: Final = 5.0
 """How often records are looked at again, where that is due."""
-"""How often it is asked whether topic `facts` still has all that was counted."""
 LOG_INCOMPLETE: Final = "log_incomplete"
 EXIT_REBUILD: Final = 75
 
@@ -116,11 +116,11 @@ class Aggregator:
             redis_clock=clock, set_aside=self.set_aside, configuration=fingerprints(settings, None),
         )  # fmt: skip
         self._lacks: dict[int, str] = {}
+        """Partition → what the log no longer has of what was counted, as it was asked last."""
         self._counted_at: dict[int, float] = {}
         """When each partition's last chunk was counted, or its database was opened."""
         self._to_check: dict[int, Checkpoint] = {}
         """Records of which it is to be looked whether the log still has them."""
-        """Partition → what the log no longer has of what was counted, as it was asked last."""
         self._suspected: dict[int, int] = {}
         self._accepted: dict[int, set[int]] = {}
         self._gaps_at = 0.0
@@ -185,7 +185,7 @@ class Aggregator:
                 where = Where(topic_id, ends[partition], history, generations, read, lost[partition])
                 self._lacks.pop(partition, None)
                 if stood is not None:
-                    self._lacks[partition] = where.lacks()
+                    self._lacks[partition] = where.lacks
                 try:
                     database = await self._open(partition, where, request)
                 except TryLater:
@@ -234,6 +234,7 @@ class Aggregator:
         self.hold(partition)
         database = self.databases.pop(partition, None)
         self.positions.pop(partition, None)
+        self._to_check.pop(partition, None)  # all is looked at when it is opened again
         self.publisher.remove(partition)
         # Other workers, or a repair, may change these recipients; they must be read anew if the partition comes back.
         self._cache.young.clear()
@@ -346,7 +347,6 @@ class Aggregator:
         self.conditions.forget(partition)
         self.aside.remove(partition)
         self._suspected.pop(partition, None)
-        self._to_check.pop(partition, None)
 
     def count(self, partition: int, chunk: Chunk) -> None:
         """Counts a chunk, all of it or nothing."""
@@ -401,7 +401,7 @@ class Aggregator:
         try:
             differing = await asyncio.to_thread(differing_records, self.settings.kafka, due)
         except TryLater:
-            self._to_check = due | self._to_check
+            self._to_check |= due  # the older ones: newer ones agree with whatever log there is now
             return
         for partition in sorted(differing & self.databases.keys()):
             log.error("partition %d: the log has other records than those counted: reopening", partition)

@@ -39,9 +39,10 @@ class Where(NamedTuple):
     lost: Lost | None = None
     """What the log lost of what reports show, by Redis."""
 
-    def lacks(self, counted: int = 0) -> str:
-        """What the log no longer has of what was counted (`History.lacks`). `counted`: a database's next offset."""
-        known = self.history.lacks(self.topic_id, *self.ends, counted)
+    @property
+    def lacks(self) -> str:
+        """What the log no longer has of what was counted (`History.lacks`)."""
+        known = self.history.lacks(self.topic_id, self.ends.start)
         return known or (LOST_END if self.lost is not None else "")
 
 
@@ -80,12 +81,11 @@ def open_database(
         _check_log(database, where)
         meta = database.meta
         asked = bool(request.id) and meta.rebuilt != request.id
-        lacks = where.lacks(database.next_offset)
-        if asked and request.from_log and not _is_due(request, partition, where.history, lacks):
+        if asked and request.from_log and not _is_due(request, partition, where):
             asked = False
             database.note_answered(request.id)
             meta = database.meta
-        again = (asked and request.from_log) or (_has_foreign(database) and not lacks)
+        again = (asked and request.from_log) or (_has_foreign(database) and not where.lacks)
         if again:
             pass
         elif asked or meta.rebuilding:
@@ -151,13 +151,15 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(gone)
 
 
-def _is_due(request: Request, partition: int, history: History, lacks: str) -> bool:
+def _is_due(request: Request, partition: int, where: Where) -> bool:
     """Whether a request to count again from the log is still to be answered, and can be."""
-    if request.id in history.answered:
+    if request.id in where.history.answered:
         # By the database before this one, which is an older copy.
         return False
-    if lacks:
-        log.warning("partition %d is not counted again from the log: it would lack %s", partition, lacks)
+    if where.lacks:
+        log.warning(
+            "partition %d is not counted again from the log: it would lack %s", partition, where.lacks
+        )
         return False
     return True
 

@@ -305,17 +305,16 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
                 crossed += (one.number,)
         return Reached(topic, position, crossed, held)
 
-    def lacks(self, topic: str, start: int, end: int, counted: int) -> str:
-        """What the log, from offset `start` to before `end`, no longer has of what was counted of the partition, for
-        operators; empty: it has all of it, and the partition can be counted again from it. `counted`: up to which
-        offset of this topic a database has counted, as far as is known."""
+    def lacks(self, topic: str, start: int) -> str:
+        """What the log, which begins at `start`, no longer has of what was counted of the partition, for operators;
+        empty: by the records it has all of it, and the partition can be counted again from it."""
         reached = self.cross(self.origin(topic), 0)
         held = [one for one in self.gaps if one.number in self.held]
         if reached.topic != topic or any(one.recreated for one in held):
             return "what was counted of the topic before it was recreated"
         if reached.position < start or held:
             return f"what is older than offset {max([start, *(one.to for one in held)])}"
-        if counted > end or any(one.topic == topic and one.lost_end and not one.counted for one in self.gaps):
+        if any(one.topic == topic and one.lost_end and not one.counted for one in self.gaps):
             return LOST_END
         return ""
 

@@ -3,9 +3,9 @@
 A log that lost its end grows again, and has other records then where those stood: a power cut, a broker that was
 restored from an older copy, an election of a replica that was behind. Its id stays, and its offsets say nothing.
 
-Of the records that were read last one is kept, and of those before ever fewer, in growing distances: where the log went
-another way is found up to a share of what it lost. All that stands behind the last record that agrees is read once
-more; what counts by identity counts once.
+One checkpoint is kept of the record that was read last, and ever fewer of those before it: about twice as much is read
+again as the log has lost, at most. All behind the newest record that agrees is read once more; what counts by identity
+counts once.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def lacking(kafka: str, partitions: Collection[int], stood: Mapping[int, Stood])
                 start, end = (future.result(ASK_S).offset for future in asked)
             except (KafkaException, TimeoutError):
                 continue  # its leader is away
-            found[partition] = histories[partition].lacks(topic, start, end, 0)
+            found[partition] = histories[partition].lacks(topic, start)
             if not found[partition] and partition in stood:
                 lost = stood[partition].lost(topic, start, end, partial(value, partition))
                 found[partition] = LOST_END if lost is not None else ""

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from agents.set_aside import SET_ASIDE
+from tests.faults.test_lost_webhooks import post, report, sent
 from tests.support.stack import Stack
 
 PARTITIONS = 2
@@ -20,33 +21,10 @@ ROLES = ("api", "normalize", "aggregate", "query")
 pytestmark = pytest.mark.long
 
 
-def people(first: int, count: int) -> list[dict[str, object]]:
-    return [
-        {
-            "type": "sent",
-            "campaign": "spring",
-            "recipient": f"p{number}@example.com",
-            "at": "2026-11-01T10:00:00Z",
-            "id": f"{number}",
-        }
-        for number in range(first, first + count)
-    ]
-
-
-def post(stack: Stack, first: int, count: int) -> None:
-    for begin in range(first, first + count, 5):
-        assert stack.post_events(people(begin, 5)).status_code == 200
-
-
 def conditions(stack: Stack, code: str) -> list[dict[str, Any]]:
     answer = stack.get("/ops/workers", key=stack.key())
     workers = answer.json()["workers"] if answer.status_code == 200 else []
     return [one for worker in workers for one in worker["conditions"] if one["code"] == code]
-
-
-def report(stack: Stack) -> dict[str, Any]:
-    found: dict[str, Any] = stack.get("/api/v1/campaigns/spring/summary", key=stack.key()).json()
-    return found
 
 
 def start_kafka(stack: Stack) -> None:
@@ -73,8 +51,8 @@ def down(stack: Stack) -> None:
         stack.stop(f"run.{role}", 30)
 
 
-def counted(stack: Stack, sent: int) -> None:
-    stack.wait_for(lambda: stack.summary("spring").get("sent") == sent, 90, f"{sent} are counted")
+def counted(stack: Stack, count: int) -> None:
+    stack.wait_for(lambda: stack.summary("spring").get("sent") == count, 90, f"{count} are counted")
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["stopped", "running"])
@@ -84,7 +62,7 @@ def test_a_broker_that_is_restored_from_an_older_copy(tmp_path: Path, running: b
     with Stack(tmp_path, PARTITIONS=str(PARTITIONS)) as stack:
         stack.start_servers()
         up(stack)
-        post(stack, 0, 40)
+        post(stack, 0, 40, 5)
         counted(stack, 40)
         down(stack)
         stack.stop("kafka", 60)
@@ -92,7 +70,7 @@ def test_a_broker_that_is_restored_from_an_older_copy(tmp_path: Path, running: b
         shutil.copytree(stack.data / "kafka", copy)
         start_kafka(stack)
         up(stack)
-        post(stack, 100, 40)
+        post(stack, 100, 40, 5)
         counted(stack, 80)
         if not running:
             down(stack)
@@ -103,7 +81,7 @@ def test_a_broker_that_is_restored_from_an_older_copy(tmp_path: Path, running: b
             up(stack, ["api"])
         while begin < 1_000 + more:
             try:
-                begin += 5 if stack.post_events(people(begin, 5)).status_code == 200 else 0
+                begin += 5 if stack.post_events(sent(begin, 5)).status_code == 200 else 0
             except httpx.HTTPError:
                 assert time.monotonic() < deadline
         if not running:
@@ -115,10 +93,10 @@ def test_a_broker_that_is_restored_from_an_older_copy(tmp_path: Path, running: b
         counted(stack, 80 + more)
         stack.wait_for(lambda: not report(stack)["stale"], 30, "not stale")
         assert "lost its end" in str(report(stack)["notices"])
-        post(stack, 10_000, 10)
+        post(stack, 10_000, 10, 5)
         counted(stack, 90 + more)
         down(stack)
         up(stack)
-        post(stack, 20_000, 10)
+        post(stack, 20_000, 10, 5)
         counted(stack, 100 + more)
         assert conditions(stack, SET_ASIDE) == []
